@@ -1,0 +1,195 @@
+"""Every error sseal raises, and the HTTP answer each one knows.
+
+::
+
+    SsealError
+    ├── InvalidInput              400  what the caller sent is malformed; names the field
+    │   ├── TooLarge              413  a limit was exceeded; names the limit
+    │   └── UnsupportedMediaType  415  a body that is not application/json
+    ├── CredentialMissing         401  nobody said who they are
+    ├── CredentialInvalid         401  a credential was there and is not good
+    │   └── CredentialExpired     401  it was good once (said only after its signature was verified)
+    ├── Forbidden                 403  not yours
+    ├── NotFound                  404
+    ├── MethodNotAllowed          405
+    ├── Conflict                  409  same idempotency key, other content
+    ├── TooManyRequests           429  a rate or a count; carries retry_after
+    ├── Unavailable               503  starting, draining, full, broker lost; carries retry_after
+    └── WireError                  -   a peer broke the event-stream grammar or a decoder bound
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "Conflict",
+    "CredentialExpired",
+    "CredentialInvalid",
+    "CredentialMissing",
+    "Forbidden",
+    "InvalidInput",
+    "MethodNotAllowed",
+    "NotFound",
+    "SsealError",
+    "TooLarge",
+    "TooManyRequests",
+    "Unavailable",
+    "UnsupportedMediaType",
+    "WireError",
+]
+
+
+class SsealError(Exception):
+    """Base of all errors sseal raises on purpose.
+
+    ``status`` is the HTTP status, ``code`` the stable machine-readable name in the problem document
+    (RFC 9457), ``detail`` a sentence that may be shown to the caller.
+    """
+
+    status = 500
+    code = "internal"
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, code: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        if code is not None:
+            self.code = code
+
+
+class InvalidInput(SsealError, ValueError):  # noqa: N818 - the names follow the HTTP statuses
+    """What the caller sent is malformed; ``field`` names where."""
+
+    status = 400
+    code = "invalid_request"
+    title = "Malformed request"
+
+    def __init__(self, field: str, problem: str, *, code: str | None = None) -> None:
+        super().__init__(f"{field}: {problem}", code=code)
+        self.field = field
+        self.problem = problem
+
+
+class TooLarge(InvalidInput):
+    """A size limit was exceeded."""
+
+    status = 413
+    code = "too_large"
+    title = "Too large"
+
+
+class UnsupportedMediaType(InvalidInput):
+    """A body was sent with a media type other than ``application/json``."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+
+
+class CredentialMissing(SsealError):  # noqa: N818
+    """No credential of an enabled way was present."""
+
+    status = 401
+    code = "credential_missing"
+    title = "Who are you?"
+
+    def __init__(self, detail: str = "no credential was presented") -> None:
+        super().__init__(detail)
+
+
+class CredentialInvalid(SsealError):  # noqa: N818
+    """A credential was present and is not good.
+
+    ``reason`` is for the log and never told to the caller; ``way`` is the way in it came by.
+    """
+
+    status = 401
+    code = "credential_invalid"
+    title = "Credential refused"
+
+    def __init__(self, reason: str, *, way: str = "") -> None:
+        super().__init__("the credential was refused")
+        self.reason = reason
+        self.way = way
+
+    def __str__(self) -> str:
+        """Show the reason to whoever reads the log, not the public detail."""
+        return f"{self.way or 'credential'}: {self.reason}"
+
+
+class CredentialExpired(CredentialInvalid):
+    """The credential was genuine and its time is over."""
+
+    code = "credential_expired"
+
+    def __init__(self, reason: str = "expired", *, way: str = "") -> None:
+        super().__init__(reason, way=way)
+        self.detail = "the credential has expired"
+
+
+class Forbidden(SsealError):  # noqa: N818
+    """The caller is known and may not do this; ``refused`` lists what exactly."""
+
+    status = 403
+    code = "forbidden"
+    title = "Not yours"
+
+    def __init__(self, detail: str, *, refused: Sequence[str] = (), code: str | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.refused = tuple(refused)
+
+
+class NotFound(SsealError):  # noqa: N818
+    """There is no such thing here."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class MethodNotAllowed(SsealError):  # noqa: N818
+    """The path exists, the method does not."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+
+class Conflict(SsealError):  # noqa: N818
+    """The idempotency key was used before with other content."""
+
+    status = 409
+    code = "idempotency_conflict"
+    title = "Conflict"
+
+
+class TooManyRequests(SsealError):  # noqa: N818
+    """A rate or a count limit was hit; come back in ``retry_after`` seconds."""
+
+    status = 429
+    code = "too_many_requests"
+    title = "Too many requests"
+
+    def __init__(self, detail: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.retry_after = retry_after
+
+
+class Unavailable(SsealError):  # noqa: N818
+    """The hub cannot do this now; come back in ``retry_after`` seconds."""
+
+    status = 503
+    code = "unavailable"
+    title = "Not now"
+
+    def __init__(self, detail: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.retry_after = retry_after
+
+
+class WireError(SsealError, ValueError):
+    """A peer sent what the event-stream grammar or a decoder bound forbids."""
+
+    code = "wire"
+    title = "Broken event stream"
