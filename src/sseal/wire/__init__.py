@@ -1,1 +1,41 @@
+"""The event stream itself: frames out, events in, no I/O and no clock (spec/protocol.md)."""
 
+from __future__ import annotations
+
+from .control import Session, auth_event, bye_event, gap_event, retry_line
+from .decoder import DEFAULT_MAX_EVENT, DEFAULT_MAX_LINE, Decoder
+from .encoder import (
+    HEARTBEAT,
+    encode,
+    envelope_data,
+    frame_tail,
+    join_plain,
+    join_sealed,
+    plain,
+    sealed,
+    sealed_parts,
+)
+from .event import MAX_RETRY, RESERVED_TYPES, Event
+
+__all__ = [
+    "DEFAULT_MAX_EVENT",
+    "DEFAULT_MAX_LINE",
+    "HEARTBEAT",
+    "MAX_RETRY",
+    "RESERVED_TYPES",
+    "Decoder",
+    "Event",
+    "Session",
+    "auth_event",
+    "bye_event",
+    "encode",
+    "envelope_data",
+    "frame_tail",
+    "gap_event",
+    "join_plain",
+    "join_sealed",
+    "plain",
+    "retry_line",
+    "sealed",
+    "sealed_parts",
+]
