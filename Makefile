@@ -1,0 +1,31 @@
+# Two commands matter: `make demo` and `make test`. Both install what they need first.
+# PYTHON=/path/to/python chooses the interpreter; ARGS=... goes to pytest (test) or the command (demo, lock).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+export PYTHON
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv and install the package from the lock file
+	@scripts/setup
+
+demo: setup ## Run the demo
+	@.venv/bin/sseal demo $(ARGS)
+
+test: ## Install the test tools and programs, then run every check and test
+	@scripts/setup --test
+	@scripts/test $(ARGS)
+
+lint: ## Run the checks without the tests
+	@scripts/setup --dev
+	@scripts/test --checks
+
+lock: ## Write the lock files anew (ARGS=--upgrade for the newest versions)
+	@scripts/lock $(ARGS)
+
+clean: ## Remove everything the other targets made
+	rm -rf .venv .setup .coverage .coverage.* build dist src/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,56 @@
+"""Fixtures every part of the suite shares."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+
+import pytest
+
+# Debian keeps nginx in /usr/sbin, which is not on everybody's PATH.
+_SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def _find_program(title: str, variable: str, *names: str) -> str:
+    """Return the path of a program the tests start; fail, never skip, when it is missing."""
+    chosen = os.environ.get(variable)
+    for name in [chosen] if chosen else names:
+        if path := shutil.which(name, path=_SEARCH_PATH):
+            return path
+    looked_for = f"{variable}={chosen}" if chosen else f"{variable}, {', '.join(names)}"
+    pytest.fail(f"{title} is missing (looked for: {looked_for}); `scripts/setup --test` installs it", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def time_unit() -> float:
+    """The suite's one time unit in seconds; every wait and timeout of a test is a multiple of it.
+
+    0.1 unless ``SSEAL_TEST_TIME_UNIT`` says otherwise: raise it on a slow machine.
+    """
+    text = os.environ.get("SSEAL_TEST_TIME_UNIT", "0.1")
+    try:
+        unit = float(text)
+    except ValueError:
+        unit = math.nan
+    if not (math.isfinite(unit) and unit > 0):
+        pytest.fail(f"SSEAL_TEST_TIME_UNIT is a positive number of seconds, not {text!r}", pytrace=False)
+    return unit
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The Chromium the browser tests drive."""
+    return _find_program("Chromium", "CHROMIUM", "chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def nginx_path() -> str:
+    """The nginx the proxy tests start."""
+    return _find_program("nginx", "NGINX", "nginx")
+
+
+@pytest.fixture(scope="session")
+def redis_path() -> str:
+    """The Redis or Valkey server the broker and store tests start."""
+    return _find_program("Redis", "REDIS_SERVER", "redis-server", "valkey-server")
