@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -58,14 +59,16 @@ def test_lock_files_name_no_download_address() -> None:
     """A lock file pins versions and hashes; where they come from is the machine's own setting."""
     locks = [name for name in tracked() if name.suffix == ".lock"]
     assert {Path("requirements.lock"), Path("requirements-dev.lock")} <= set(locks)
-    address = re.compile(r"https?://|file:|--(?:extra-)?index-url|--find-links|--trusted-host")
-    assert [hit for name in locks for hit in hits(name, address)] == []
+    address = re.compile(r"https?://|file:/|--(?:extra-)?index-url|--find-links|--trusted-host")
+    found = [hit for name in locks for hit in hits(name, address)]
+    assert not found, "\n".join(found)
 
 
 def test_npm_lock_files_name_no_download_address() -> None:
     """A package-lock.json records no address a package was downloaded from."""
     locks = [name for name in tracked() if name.name in {"package-lock.json", "npm-shrinkwrap.json"}]
-    assert [hit for name in locks for hit in hits(name, re.compile(r'"resolved"'))] == []
+    found = [hit for name in locks for hit in hits(name, re.compile(r'"resolved"'))]
+    assert not found, "\n".join(found)
 
 
 def test_no_lock_file_of_another_tool() -> None:
@@ -75,7 +78,8 @@ def test_no_lock_file_of_another_tool() -> None:
 
 def test_no_path_of_a_machine() -> None:
     """No file names an absolute path that exists on one machine only."""
-    assert [hit for name in tracked() for hit in hits(name, _MACHINE_PATH)] == []
+    found = [hit for name in tracked() for hit in hits(name, _MACHINE_PATH)]
+    assert not found, "\n".join(found)
 
 
 def test_every_test_says_what_it_promises() -> None:
@@ -89,7 +93,7 @@ def test_every_test_says_what_it_promises() -> None:
                 continue
             if not ast.get_docstring(node):
                 silent.append(f"{name}:{node.lineno}: {node.name}")
-    assert silent == []
+    assert not silent, "\n".join(silent)
 
 
 def test_every_package_says_what_it_is() -> None:
@@ -101,10 +105,32 @@ def test_every_package_says_what_it_is() -> None:
         init = package / "__init__.py"
         if init not in sources or not ast.get_docstring(ast.parse(text_of(init) or "")):
             silent.append(str(init))
-    assert silent == []
+    assert not silent, "\n".join(silent)
 
 
 def test_changelog_has_an_unreleased_section() -> None:
     """There is always a place to write down the next change."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(r"^## \[?Unreleased\]?$", changelog, re.MULTILINE)
+
+
+def test_lock_files_pin_every_dependency() -> None:
+    """What pyproject.toml asks for is in the lock files, exactly pinned; `make lock` writes them."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = pyproject["project"]
+    runtime = {*map(_name, [*pyproject["build-system"]["requires"], *project["dependencies"]])}
+    extras = [line for extra in project.get("optional-dependencies", {}).values() for line in extra]
+    dev = {*map(_name, [*extras, *pyproject["dependency-groups"]["dev"]])}
+    assert runtime - _pinned("requirements.lock") == set()
+    assert (runtime | dev) - _pinned("requirements-dev.lock") == set()
+
+
+def _name(requirement: str) -> str:
+    """Return the normalized name at the start of a requirement."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement.strip())[0]).lower()
+
+
+def _pinned(lock: str) -> set[str]:
+    """Return the names a lock file pins."""
+    lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
+    return {_name(line) for line in lines if re.match(r"^[\w.-]+==", line)}
