@@ -38,9 +38,7 @@ def literal(text: str) -> str:
         return text
     try:
         return "".join(
-            char
-            if char not in _ESCAPED and char.isprintable()
-            else "".join(f"%{byte:02X}" for byte in char.encode())
+            char if char not in _ESCAPED and char.isprintable() else "".join(f"%{byte:02X}" for byte in char.encode())
             for char in text
         )
     except UnicodeEncodeError:

@@ -1,1 +1,1 @@
-
+"""The HTTP interface: subscribe, publish, auth, admin."""

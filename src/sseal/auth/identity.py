@@ -86,7 +86,9 @@ class Identity:
         """Tell whether both are the same subject of the same issuer."""
         return (self.issuer, self.subject) == (other.issuer, other.subject)
 
-    def derive(self, *, way: str, token_id: str | None, expires_at: float | None, family: str | None = None) -> Identity:
+    def derive(
+        self, *, way: str, token_id: str | None, expires_at: float | None, family: str | None = None
+    ) -> Identity:
         """Return the identity of a credential derived from this one; it never outlives its parent."""
         ends = [moment for moment in (self.expires_at, expires_at) if moment is not None]
         return replace(

@@ -1,1 +1,1 @@
-
+"""Where identities come from: key sets, accounts, the store of tickets and sessions."""

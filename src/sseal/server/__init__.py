@@ -1,1 +1,1 @@
-
+"""Running the hub alone."""

@@ -1,1 +1,1 @@
-
+"""One open stream: states, reasons to end, position. No I/O and no clock."""

@@ -1,0 +1,113 @@
+"""The hub as an ASGI app: its routes, its start on first use, its lifespan when it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import SsealError
+from .admin import AdminEndpoints
+from .answers import Guarded, not_found, problem
+from .auth import AuthEndpoints
+from .authenticator import Authenticator
+from .health import HealthEndpoints
+from .publish import PublishEndpoints
+from .services import Services
+from .subscribe import Subscribe
+
+__all__ = ["HubApp"]
+
+
+class HubApp:
+    """An ASGI 3 app. Mount it anywhere, or serve it alone.
+
+    :param services: the parts of the hub.
+    :param start: starts the hub if it is not running; called before every request (WHY 39).
+    :param stop: drains and stops it; called at lifespan shutdown when the app is served alone.
+    """
+
+    def __init__(
+        self, services: Services, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._start = start
+        self._stop = stop
+        app: ASGIApp = Router(_routes(services), redirect_slashes=False, default=not_found)
+        if services.settings.cors:
+            app = CORSMiddleware(
+                app,
+                allow_origins=sorted(services.origins.allowed),
+                allow_credentials=True,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Cache-Control"],
+                expose_headers=["Retry-After", "WWW-Authenticate"],
+                max_age=600,
+            )
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or follow the server's lifespan."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        try:
+            await self._start()
+        except SsealError as error:
+            if scope["type"] != "http":
+                raise
+            await problem(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._start()
+        except SsealError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Events:
+    """``/events``: a stream for GET, a publish for POST."""
+
+    def __init__(self, subscribe: Subscribe, publish: Guarded) -> None:
+        self._subscribe = subscribe
+        self._publish = publish
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app: ASGIApp = self._publish if scope["method"] == "POST" else self._subscribe
+        await app(scope, receive, send)
+
+
+def _routes(services: Services) -> list[Route]:
+    authenticator = Authenticator(services)
+    subscribe = Subscribe(services, authenticator)
+    auth = AuthEndpoints(services, authenticator)
+    publish = PublishEndpoints(services, authenticator)
+    admin = AdminEndpoints(services, authenticator)
+    health = HealthEndpoints(services)
+    events = _Events(subscribe, Guarded(POST=publish.events))
+    return [
+        Route("/events", events),
+        Route("/events/", events),  # never redirects: an EventSource would reconnect to the target (FIELD)
+        Route("/events/{ticket}", subscribe),
+        Route("/auth/sse", Guarded(POST=auth.ticket)),
+        Route("/auth/login", Guarded(POST=auth.login)),
+        Route("/auth/session", Guarded(POST=auth.open_session, DELETE=auth.close_session)),
+        Route("/auth/refresh", Guarded(POST=auth.refresh)),
+        Route("/notifications", Guarded(POST=publish.notifications)),
+        Route("/admin/connections", Guarded(GET=admin.connections)),
+        Route("/admin/connections/{id}", Guarded(DELETE=admin.disconnect)),
+        Route("/admin/revocations", Guarded(POST=admin.revoke)),
+        Route("/admin/stats", Guarded(GET=admin.stats)),
+        Route("/healthz", Guarded(GET=health.live)),
+        Route("/readyz", Guarded(GET=health.ready)),
+        Route("/metrics", Guarded(GET=health.metrics)),
+    ]

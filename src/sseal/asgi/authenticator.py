@@ -1,0 +1,159 @@
+"""From a request to an identity: which way in, whether its Origin counts, whether it is good."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from ..auth.credential import Credential, LastEventId, Way
+from ..auth.identity import Identity
+from ..auth.revocation import Revocation
+from ..errors import CredentialInvalid, CredentialMissing, Forbidden
+from ..identity_sources.tickets import Passage, SpentTicket, VoidToken
+from .ask import Ask
+from .services import Services
+
+__all__ = ["CALLER", "STREAM", "Admission", "Authenticator"]
+
+STREAM: Final[frozenset[Way]] = frozenset(("bearer", "ticket", "resume", "cookie", "query", "own"))
+"""The ways good for opening a stream."""
+CALLER: Final[frozenset[Way]] = frozenset(("bearer", "cookie", "own"))
+"""The ways good for everything else; a ticket or resume token there would renew itself for ever (WHY 13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An identity let in to a stream; ``passage`` when it came by ticket or resume token."""
+
+    identity: Identity
+    passage: Passage | None = None
+
+
+class Authenticator:
+    """Decides who a request is. The first way present decides alone (DESIGN section 5)."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def caller(self, ask: Ask, ways: frozenset[Way] = CALLER) -> Identity:
+        """Return who calls an endpoint other than the stream.
+
+        :raises CredentialMissing: nobody said who they are.
+        :raises CredentialInvalid: what they said is not good.
+        :raises Forbidden: an ambient credential from a page whose Origin does not count.
+        """
+        credential = self._services.policy.find(ways, ask.headers, ask.query)
+        if credential is None:
+            raise CredentialMissing
+        identity = await self._identity(credential, ask)
+        return self._alive(identity)
+
+    def find(self, ask: Ask, *, path_ticket: str | None, last_event_id: LastEventId | None) -> Credential | None:
+        """Return the credential a stream request carries."""
+        return self._services.policy.find(
+            STREAM, ask.headers, ask.query, path_ticket=path_ticket, last_event_id=last_event_id
+        )
+
+    async def admit(self, ask: Ask, credential: Credential | None, last_event_id: LastEventId | None) -> Admission:
+        """Return who opens a stream; errors as in `caller`, and 401 for whatever is wrong with a ticket."""
+        if credential is not None and credential.way in ("ticket", "resume"):
+            passage = await self._passage(credential, ask, last_event_id)
+            return Admission(self._alive(passage.identity), passage)
+        try:
+            if credential is None:
+                raise CredentialMissing
+            return Admission(self._alive(await self._identity(credential, ask)))
+        except CredentialMissing:
+            if ask.flag("anonymous"):
+                return Admission(Identity.anonymous())
+            raise
+
+    def check_origin(self, ask: Ask) -> None:
+        """Refuse a request whose credential is ambient and whose page is not known (WHY 12).
+
+        :raises Forbidden: code ``origin_refused``.
+        """
+        origins = self._services.origins
+        fine = origins.allows_cookie(ask.caller) if ask.has_cookie else origins.allows_explicit(ask.caller)
+        if not fine:
+            raise Forbidden(_origin_help(ask), code="origin_refused")
+
+    def check_login_origin(self, ask: Ask) -> None:
+        """Refuse a login from a page that is not known, cookie or not.
+
+        :raises Forbidden: code ``origin_refused``.
+        """
+        if not self._services.origins.allows_cookie(ask.caller):
+            raise Forbidden(_origin_help(ask), code="origin_refused")
+
+    async def token(self, token: str, way: str) -> Identity:
+        """Verify a JWT that came by some way.
+
+        :raises CredentialInvalid: it is not good, or no keys are configured.
+        """
+        if self._services.bearer is None:
+            raise CredentialInvalid("no keys are configured", way=way)
+        return self._alive(await self._services.bearer.verify(token, self._services.clock.wall(), way))
+
+    async def _identity(self, credential: Credential, ask: Ask) -> Identity:
+        if credential.ambient:
+            self.check_origin(ask)
+        if credential.way == "own":
+            return await self._own(ask)
+        if credential.way == "cookie" and credential.session:
+            return await self._services.sessions.find(credential.value)
+        if credential.way == "query" and not self._services.redacted():
+            raise CredentialInvalid("?token= needs sseal.telemetry.redaction.install()", way="query")
+        return await self.token(credential.value, credential.way)
+
+    async def _own(self, ask: Ask) -> Identity:
+        authenticate = self._services.authenticate
+        identity = None if authenticate is None else await authenticate(HTTPConnection(ask.scope))
+        if identity is None:
+            raise CredentialMissing
+        if not isinstance(identity, Identity):
+            raise TypeError(f"authenticate= must return an Identity or None, not {type(identity).__name__}")
+        return identity
+
+    async def _passage(self, credential: Credential, ask: Ask, last_event_id: LastEventId | None) -> Passage:
+        if not ask.opens_stream:
+            raise CredentialInvalid("only a script asking for text/event-stream may use it", way=credential.way)
+        tickets, origins = self._services.tickets, self._services.origins
+        if credential.way == "ticket":
+            try:
+                return await tickets.redeem(credential.value, ask.caller, origins)
+            except SpentTicket:
+                if credential.fallback is None:
+                    raise
+        token = credential.fallback or credential.value
+        ticket = credential.value if credential.way == "ticket" else None
+        if last_event_id is None or last_event_id.position is None:
+            raise CredentialInvalid("a resume token without a position", way="resume")
+        lineage = self._services.engine.broker.lineage
+        try:
+            return await tickets.resume(token, last_event_id.position, lineage, ask.caller, origins, ticket=ticket)
+        except VoidToken as void:
+            await self._end_family(void.identity)
+            raise
+
+    async def _end_family(self, identity: Identity) -> None:
+        """End every stream of a family whose superseded token was shown: somebody has it who should not."""
+        if identity.family is not None:
+            now = self._services.clock.wall()
+            ends = now + self._services.settings.revocation_ttl
+            await self._services.revoke(Revocation(kind="family", value=identity.family, at=now, expires_at=ends))
+
+    def _alive(self, identity: Identity) -> Identity:
+        if identity.expired(self._services.clock.wall()):
+            raise CredentialInvalid("the identity has expired", way=identity.way)
+        if self._services.engine.revocations.revoked(identity):
+            raise CredentialInvalid("revoked", way=identity.way)
+        return identity
+
+
+def _origin_help(ask: Ask) -> str:
+    if ask.caller.origin is None:
+        return "Origin: absent, and Sec-Fetch-Site does not say same-origin; cookies count only from a known page"
+    return "Origin: this page is not on the hub's list of allowed origins"

@@ -1,0 +1,40 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Scope
+
+from ..errors import NotFound, Unavailable
+from .answers import Answer
+from .services import Services
+
+__all__ = ["HealthEndpoints"]
+
+
+class HealthEndpoints:
+    """What a load balancer and a monitor ask; no credential, nothing secret."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def live(self, scope: Scope, receive: Receive) -> Answer:
+        """``GET /healthz``: the event loop runs."""
+        del scope, receive
+        return Answer(200, {"status": "ok"})
+
+    async def ready(self, scope: Scope, receive: Receive) -> Answer:
+        """``GET /readyz``: a canary went through the broker and back (FIELD)."""
+        del scope, receive
+        engine = self._services.engine
+        if engine.draining:
+            raise Unavailable("the hub is shutting down", code="draining", retry_after=5.0)
+        seconds = await engine.canary()
+        return Answer(200, {"status": "ready", "canary_seconds": round(seconds, 6), "streams": len(engine.connections)})
+
+    async def metrics(self, scope: Scope, receive: Receive) -> Answer:
+        """``GET /metrics``: Prometheus text."""
+        del scope, receive
+        if self._services.metrics is None:
+            raise NotFound("metrics are not switched on")
+        raw, media = self._services.metrics()
+        return Answer(200, raw=raw, media=media)

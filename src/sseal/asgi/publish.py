@@ -1,0 +1,94 @@
+"""``POST /events`` and ``POST /notifications``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.types import Receive, Scope
+
+from ..auth.identity import Identity
+from ..brokers import Draft
+from ..errors import Forbidden, InvalidInput, TooLarge
+from ..publisher import body_to_draft, draft
+from ..topics import user_topic
+from .answers import Answer
+from .ask import Ask
+from .authenticator import Authenticator
+from .services import Services
+
+__all__ = ["PublishEndpoints"]
+
+
+class PublishEndpoints:
+    """The endpoints that put events into the log; each request whole or not at all."""
+
+    def __init__(self, services: Services, authenticator: Authenticator) -> None:
+        self._services = services
+        self._authenticator = authenticator
+
+    async def events(self, scope: Scope, receive: Receive) -> Answer:
+        """``POST /events``: one event or an array of them."""
+        ask = Ask(scope)
+        identity = await self._authenticator.caller(ask)
+        limits = self._services.settings.limits
+        body = await ask.json(receive, limit=limits.body)
+        items = body if isinstance(body, list) else [body]
+        if not items:
+            raise InvalidInput("body", "must hold at least one event")
+        if len(items) > limits.batch:
+            raise TooLarge("body", f"holds {len(items)} events, at most {limits.batch} are allowed")
+        drafts = [
+            body_to_draft(
+                item,
+                scope=(identity.issuer, str(identity.subject)),
+                admin=identity.grants.admin,
+                limits=limits,
+                field=f"[{index}]." if isinstance(body, list) else "",
+            )
+            for index, item in enumerate(items)
+        ]
+        self._check_grants(identity, drafts)
+        positions = await self._services.engine.publish(drafts, wait=False)
+        return Answer(201, {"ids": [str(position) for position in positions]})
+
+    async def notifications(self, scope: Scope, receive: Receive) -> Answer:
+        """``POST /notifications``: a message from the caller on somebody's own topic."""
+        ask = Ask(scope)
+        identity = await self._authenticator.caller(ask)
+        limits = self._services.settings.limits
+        fields = frozenset(("targetUserId", "message", "type"))
+        body = await ask.object(receive, limit=limits.body, fields=fields)
+        target, kind = _text(body, "targetUserId"), _text(body, "type", "notification")
+        if "message" not in body:
+            raise InvalidInput("message", "is missing")
+        content = {
+            "type": kind,
+            "message": body["message"],
+            "timestamp": datetime.fromtimestamp(self._services.clock.wall(), UTC).isoformat(timespec="milliseconds"),
+            "sender": identity.subject,
+        }
+        try:
+            made = draft(user_topic(target), content, event=kind, limits=limits)
+        except InvalidInput as error:
+            field = {"topic": "targetUserId", "event": "type", "data": "message"}.get(error.field, error.field)
+            raise type(error)(field, error.problem) from None
+        self._check_grants(identity, [made])
+        (position,) = await self._services.engine.publish([made], wait=False)
+        return Answer(200, {"success": True, "id": str(position)})
+
+    def _check_grants(self, identity: Identity, drafts: list[Draft]) -> None:
+        granted = identity.grants.bound("publish", identity.subject)
+        topics = dict.fromkeys(topic for item in drafts for topic in item.topics)
+        refused = [topic for topic in topics if not any(pattern.matches(topic) for pattern in granted)]
+        if refused:
+            raise Forbidden("not allowed to publish to: " + ", ".join(refused), refused=refused, code="topic_refused")
+
+
+def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
+    value = body.get(name, default)
+    if value is None and name not in body:
+        raise InvalidInput(name, "is missing")
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(name, "must be a string that is not empty")
+    return value

@@ -1,0 +1,56 @@
+"""What the endpoints work with, put together by `sseal.application.Hub`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from starlette.requests import HTTPConnection
+
+from ..auth.credential import CredentialPolicy
+from ..auth.identity import Identity
+from ..auth.origin import OriginPolicy
+from ..auth.revocation import Revocation
+from ..authorizer import Authorizer
+from ..clock import Clock
+from ..hub.engine import Engine
+from ..hub.settings import HubSettings
+from ..identity_sources.accounts import Accounts
+from ..identity_sources.sessions import Sessions
+from ..identity_sources.tickets import Tickets
+from ..limits import RateLimiter
+
+__all__ = ["Authenticate", "Services", "TokenVerifier"]
+
+Authenticate = Callable[[HTTPConnection], Awaitable[Identity | None]]
+"""The app's own way in: an identity, or None when the request carries nothing it knows."""
+
+
+class TokenVerifier(Protocol):
+    """Whoever can turn a JWT into an identity."""
+
+    async def verify(self, token: str, now: float, way: str = "bearer") -> Identity:
+        """Verify; see `sseal.identity_sources.bearer.Bearer.verify`."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The parts of one hub that its HTTP interface needs."""
+
+    settings: HubSettings
+    clock: Clock
+    engine: Engine
+    policy: CredentialPolicy
+    origins: OriginPolicy
+    authorizer: Authorizer
+    tickets: Tickets
+    sessions: Sessions
+    revoke: Callable[[Revocation], Awaitable[int]]
+    bearer: TokenVerifier | None = None
+    accounts: Accounts | None = None
+    authenticate: Authenticate | None = None
+    redacted: Callable[[], bool] = lambda: False
+    metrics: Callable[[], tuple[bytes, str]] | None = None
+    rates: RateLimiter = field(default_factory=RateLimiter)

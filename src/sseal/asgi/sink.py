@@ -1,0 +1,108 @@
+"""The sink of the plain path: any ASGI server, one task per stream, no queue beyond the high-water mark."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.types import Receive, Send
+
+__all__ = ["PlainSink"]
+
+
+class PlainSink:
+    """Takes bytes at once and hands them to ``send`` in a task.
+
+    :param first: the first body, already counted.
+    :param drained: called when everything taken has been handed over, so that the stream may read on.
+    :param gone: called once when the client has left.
+    :param close_timeout: seconds a closing stream may take to hand over the rest (WHY 32).
+    """
+
+    def __init__(
+        self, first: bytes, *, drained: Callable[[], None], gone: Callable[[], None], close_timeout: float
+    ) -> None:
+        self._chunks = [first]
+        self._size = len(first)
+        self._drained = drained
+        self._gone = gone
+        self._close_timeout = close_timeout
+        self._closing = False
+        self._dead = False
+        self._wake: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes taken that ``send`` has not returned for."""
+        return self._size
+
+    def write(self, data: bytes) -> None:
+        """Take bytes."""
+        if self._closing or self._dead:
+            return
+        self._chunks.append(data)
+        self._size += len(data)
+        self._wake_up()
+
+    def close(self) -> None:
+        """End the response after what was taken, at most ``close_timeout`` seconds from now."""
+        if self._closing or self._dead:
+            return
+        self._closing = True
+        self._wake_up()
+        if self._task is not None:
+            asyncio.get_running_loop().call_later(self._close_timeout, self.abort)
+
+    def abort(self) -> None:
+        """Give up what was taken and end."""
+        if self._dead:
+            return
+        self._dead = True
+        self._chunks.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Hand over bytes until the stream is closed or the client has gone. Call it once, after the head."""
+        self._task = asyncio.current_task()
+        listener = asyncio.create_task(self._listen(receive))
+        try:
+            await self._pump(send)
+        except asyncio.CancelledError:
+            if not self._dead or self._task is None:
+                raise
+            self._task.uncancel()
+        finally:
+            self._dead = True
+            listener.cancel()
+            self._task = None
+
+    async def _pump(self, send: Send) -> None:
+        while not self._dead:
+            if self._chunks:
+                data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+                self._chunks.clear()
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                self._size -= len(data)
+                if not self._size and not self._closing:
+                    self._drained()
+            elif self._closing:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            else:
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+                self._wake = None
+
+    async def _listen(self, receive: Receive) -> None:
+        """Wait for the client to leave; servers say so only to those who ask (FIELD)."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not self._dead:
+            self._gone()
+            self.abort()
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)

@@ -1,0 +1,232 @@
+"""``GET /events``: from a request to an open stream."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from .. import wire
+from ..auth.credential import Credential, LastEventId
+from ..auth.identity import Identity
+from ..errors import (
+    CredentialInvalid,
+    CredentialMissing,
+    Forbidden,
+    InvalidInput,
+    MethodNotAllowed,
+    SsealError,
+    TooManyRequests,
+    Unavailable,
+)
+from ..identity_sources.tickets import Passage
+from ..position import Position, Resolution
+from ..stream import reasons
+from ..stream.connection import Connection
+from ..subscription import Subscription
+from ..topics import Pattern
+from .answers import problem, refusal
+from .ask import Ask, ClientGone
+from .authenticator import Authenticator
+from .services import Services
+from .sink import PlainSink
+
+__all__ = ["Subscribe"]
+
+_HEAD: Final = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),  # nginx buffers otherwise, and the stream arrives in lumps
+    (b"x-content-type-options", b"nosniff"),
+)
+_CLOSE: Final = (b"connection", b"close")  # what follows a stream on its connection may be lost (WHY 33)
+
+logger = logging.getLogger("sseal.access")
+
+
+class Subscribe:
+    """The stream endpoint. Path parameter ``ticket`` is optional."""
+
+    def __init__(self, services: Services, authenticator: Authenticator) -> None:
+        self._services = services
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request with a stream, or say why not."""
+        ask = None
+        try:
+            if scope["method"] == "HEAD":
+                raise CredentialMissing("HEAD authenticates nothing")
+            if scope["method"] != "GET":
+                raise MethodNotAllowed(f"{scope['method']} is not allowed here")
+            ask = Ask(scope)
+            connection = await self._open(ask, scope.get("path_params", {}).get("ticket"))
+        except (TooManyRequests, Unavailable) as error:
+            if ask is not None and ask.native:
+                await self._transient(error, scope, send)
+            else:
+                await problem(error)(scope, receive, send)
+        except SsealError as error:
+            self._count_refusal(error)
+            await refusal(error, scope, allow="GET, POST")(scope, receive, send)
+        except ClientGone:
+            pass
+        except Exception:
+            logger.exception("a stream could not be opened")
+            await problem(SsealError("the request failed; the log says why"))(scope, receive, send)
+        else:
+            await self._stream(connection, scope, receive, send)
+
+    async def _open(self, ask: Ask, path_ticket: str | None) -> Connection:
+        """Check everything, in the order of DESIGN section 2, and enter the stream."""
+        if ask.has_body:
+            raise InvalidInput("body", "GET /events takes none")
+        last_event_id = ask.last_event_id()
+        envelope = ask.flag("envelope")
+        ask.flag("anonymous")
+        credential = self._authenticator.find(ask, path_ticket=path_ticket, last_event_id=last_event_id)
+        await self._check_room(ask, credential)
+        admission = await self._authenticator.admit(ask, credential, last_event_id)
+        identity, passage = admission.identity, admission.passage
+        self._check_rate(identity, passage)
+        pinned = ask.single("subject")
+        if pinned is not None and pinned != identity.subject:
+            raise CredentialInvalid("another subject than the one pinned", way=identity.way)
+        subscription = await self._subscription(identity, passage, ask.values("topic"))
+        engine = self._services.engine
+        await engine.listen(subscription)
+        try:
+            connection = self._connection(ask, subscription, passage, last_event_id, envelope)
+            if passage is not None and passage.ticket is not None:
+                await self._services.tickets.start_family(passage, self._start_of(connection))
+            self._make_room(identity)
+            engine.enter(connection)
+        except BaseException:
+            engine.unlisten(subscription)
+            raise
+        engine.supersede(connection)
+        return connection
+
+    async def _check_room(self, ask: Ask, credential: Credential | None) -> None:
+        """Refuse for now what cannot be served now; spends no ticket (WHY 35)."""
+        engine, limits = self._services.engine, self._services.settings.limits
+        address = ask.address
+        refused: SsealError | None = None
+        if engine.draining:
+            refused = Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
+        elif limits.streams and len(engine.connections) >= limits.streams:
+            refused = Unavailable("the hub is full", code="full", retry_after=5.0)
+        elif limits.streams_per_address and engine.streams_from(address) >= limits.streams_per_address:
+            refused = TooManyRequests("too many streams from this address", code="full", retry_after=5.0)
+        elif not self._services.rates.hit(limits.connects_per_minute_per_address, "connect-address", address):
+            refused = TooManyRequests("too many connects from this address", code="rate", retry_after=10.0)
+        if refused is not None:
+            if credential is not None and credential.way == "ticket":
+                await self._services.tickets.spare(credential.value)
+            raise refused
+
+    def _check_rate(self, identity: Identity, passage: Passage | None) -> None:
+        """Limit a subject's connects; a fresh ticket is exempt, it was counted when it was issued."""
+        if identity.subject is None or (passage is not None and passage.ticket is not None):
+            return
+        rate = self._services.settings.limits.connects_per_minute_per_subject
+        if not self._services.rates.hit(rate, "connect-subject", identity.issuer, identity.subject):
+            raise TooManyRequests("too many connects of this subject", code="rate", retry_after=10.0)
+
+    async def _subscription(self, identity: Identity, passage: Passage | None, topics: list[str]) -> Subscription:
+        """Ask the authorizer, with the rights of now; a ticket bounds what may be asked for (WHY 41)."""
+        authorizer = self._services.authorizer
+        if passage is None:
+            return await authorizer.subscribe(identity, topics)
+        bound = [Pattern.parse(text) for text in passage.topics]
+        asked = authorizer.parse(identity, topics or passage.topics)
+        outside = [name for name, pattern in asked.items() if not any(b.covers(pattern) for b in bound)]
+        if outside:
+            raise Forbidden("the ticket is not for: " + ", ".join(outside), refused=outside, code="topic_refused")
+        return await authorizer.subscribe(identity, list(asked))
+
+    def _connection(
+        self,
+        ask: Ask,
+        subscription: Subscription,
+        passage: Passage | None,
+        last_event_id: LastEventId | None,
+        envelope: bool,
+    ) -> Connection:
+        """Translate the presented position and make the stream, not yet entered."""
+        engine = self._services.engine
+        head = engine.position.offset
+        presented = None if last_event_id is None else last_event_id.position
+        if presented is not None:
+            where = engine.broker.lineage.resolve(presented, head)
+        else:
+            where = Resolution(head, None if last_event_id is None else "unknown_position")
+        return Connection(
+            engine.new_connection_id(),
+            subscription,
+            where.offset,
+            presented=presented,
+            gap=where.reason,
+            from_oldest=where.oldest,
+            token=None if passage is None else passage.token.encode(),
+            envelope=envelope,
+            address=ask.address,
+            opened_at=self._services.clock.monotonic(),
+        )
+
+    def _start_of(self, connection: Connection) -> Position:
+        return connection.presented or Position(self._services.engine.broker.lineage.epoch, connection.position)
+
+    def _make_room(self, identity: Identity) -> None:
+        """End the oldest streams of a subject that has too many: most likely nobody reads them (WHY 45)."""
+        limit = self._services.settings.limits.streams_per_subject
+        if limit and identity.subject is not None:
+            streams = self._services.engine.streams_of(identity)
+            for connection in streams[: max(0, len(streams) - limit + 1)]:
+                self._services.engine.close(connection, reasons.REPLACED)
+
+    async def _stream(self, connection: Connection, scope: Scope, receive: Receive, send: Send) -> None:
+        engine, clock = self._services.engine, self._services.clock
+        try:
+            sink = PlainSink(
+                engine.opening(connection),
+                drained=lambda: engine.pump(connection),
+                gone=lambda: engine.leave(connection, reasons.CLIENT_GONE),
+                close_timeout=self._services.settings.close_timeout,
+            )
+            await send({"type": "http.response.start", "status": 200, "headers": _head(scope)})
+            engine.attach(connection, sink)
+            await sink.run(receive, send)
+        finally:
+            engine.leave(connection, reasons.CLIENT_GONE)
+            logger.info(
+                "stream closed",
+                extra={
+                    "connection": connection.id,
+                    "way": connection.subscription.identity.way,
+                    "subject": connection.subscription.identity.subject,
+                    "seconds": round(clock.monotonic() - connection.opened_at, 3),
+                    "delivered": connection.delivered,
+                    "reason": connection.closed_by.name if connection.closed_by else "",
+                },
+            )
+
+    async def _transient(self, error: TooManyRequests | Unavailable, scope: Scope, send: Send) -> None:
+        """Refuse a native EventSource for now, by a stream it survives (WHY 35)."""
+        self._count_refusal(error)
+        wait = max(error.retry_after * 1000.0, self._services.settings.retry_ms)
+        body = wire.retry_line(round(wait * random.uniform(1.0, 2.0)))  # noqa: S311 - not a secret
+        body += wire.bye_event(reason=error.code, reconnect=True)
+        await send({"type": "http.response.start", "status": 200, "headers": _head(scope)})
+        await send({"type": "http.response.body", "body": body})
+
+    def _count_refusal(self, error: SsealError) -> None:
+        refused = self._services.engine.stats.refused
+        refused[error.code] = refused.get(error.code, 0) + 1
+
+
+def _head(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return the head of a stream; HTTP/2 knows no Connection header (RFC 9113 section 8.2.2)."""
+    return [*_HEAD, _CLOSE] if scope.get("http_version", "1.1").startswith("1") else [*_HEAD]

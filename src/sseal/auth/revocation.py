@@ -1,0 +1,95 @@
+"""Revocations: an ordered log of who or what is no longer good, and the test against it (WHY 17)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import InvalidInput
+from .identity import Identity
+
+__all__ = ["Revocation", "RevocationSet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """One entry of the revocation log.
+
+    :param kind: ``subject`` ends what was issued to a subject up to ``at``; ``token`` ends one token id
+        (``jti:...``, ``session:...``) and everything derived from it; ``family`` one ticket stream's family.
+    :param value: the subject, token id or family.
+    :param issuer: for a subject: only of this issuer; None for every issuer.
+    :param at: Unix seconds of the revocation.
+    :param expires_at: Unix seconds after which nothing it could concern lives any more.
+    """
+
+    kind: Literal["subject", "token", "family"]
+    value: str
+    issuer: str | None = None
+    at: float
+    expires_at: float
+
+    def __post_init__(self) -> None:
+        """Refuse a revocation of nothing."""
+        if self.kind not in ("subject", "token", "family"):
+            raise InvalidInput("kind", f"must be subject, token or family, not {self.kind!r}")
+        if not self.value:
+            raise InvalidInput(self.kind, "must not be empty")
+
+    def concerns(self, identity: Identity) -> bool:
+        """Tell whether this revocation ends that identity."""
+        if self.kind == "token":
+            return self.value in identity.lineage
+        if self.kind == "family":
+            return identity.family == self.value
+        return (
+            identity.subject == self.value
+            and (self.issuer is None or self.issuer == identity.issuer)
+            and identity.issued_at <= self.at
+        )
+
+
+class RevocationSet:
+    """All revocations in force, indexed so that a check costs a few dictionary look-ups."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, float] = {}
+        self._families: dict[str, float] = {}
+        self._subjects: dict[str, list[Revocation]] = {}
+
+    def __len__(self) -> int:
+        """Count the entries in force or not yet pruned."""
+        return len(self._tokens) + len(self._families) + sum(map(len, self._subjects.values()))
+
+    def add(self, revocation: Revocation) -> None:
+        """Take one entry of the log; adding it twice changes nothing."""
+        if revocation.kind == "subject":
+            known = self._subjects.setdefault(revocation.value, [])
+            # A later revocation of the same subject and issuer says all that the earlier one did.
+            known[:] = [r for r in known if r.issuer != revocation.issuer or r.at > revocation.at]
+            known.append(revocation)
+            return
+        index = self._tokens if revocation.kind == "token" else self._families
+        index[revocation.value] = max(revocation.expires_at, index.get(revocation.value, 0.0))
+
+    def revoked(self, identity: Identity) -> bool:
+        """Tell whether any revocation concerns this identity."""
+        if self._tokens and any(token in self._tokens for token in identity.lineage):
+            return True
+        if identity.family is not None and identity.family in self._families:
+            return True
+        if identity.subject is None:
+            return False
+        return any(entry.concerns(identity) for entry in self._subjects.get(identity.subject, ()))
+
+    def prune(self, now: float) -> None:
+        """Drop what has expired."""
+        for index in (self._tokens, self._families):
+            for value in [value for value, end in index.items() if end <= now]:
+                del index[value]
+        for subject in list(self._subjects):
+            alive = [entry for entry in self._subjects[subject] if entry.expires_at > now]
+            if alive:
+                self._subjects[subject] = alive
+            else:
+                del self._subjects[subject]

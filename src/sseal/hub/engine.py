@@ -1,0 +1,707 @@
+"""The hub at work: intake from the log, fan-out to streams, catching up, timers. One event loop, no queue.
+
+Every stream has a position in the log instead of a queue. The fan-out writes a frame to a stream iff the stream
+is LIVE and its position is below the frame's offset (WHY 5); a stream that is not LIVE reads the shared window,
+or the broker's history where the window does not cover its topics (WHY 6), and turns LIVE in the synchronous
+step in which nothing is left to read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from base64 import b32encode
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from .. import wire
+from ..auth.identity import Identity
+from ..auth.revocation import Revocation, RevocationSet
+from ..brokers import Broker, Draft, Entry
+from ..clock import Clock
+from ..errors import CredentialInvalid, SsealError, TooManyRequests, Unavailable
+from ..position import EPOCH_ALPHABET, Position
+from ..stream import reasons
+from ..stream.connection import HIGH_WATER, Connection, Sink
+from ..stream.reasons import CloseReason
+from ..stream.states import Input, State
+from ..subscription import Subscription
+from .index import Group, TopicIndex
+from .settings import HubSettings
+from .timers import Timers
+from .window import Frame, Framer, Window
+
+__all__ = ["Engine", "Stats"]
+
+SLICE: Final = 0.002
+"""Seconds of fan-out before other callbacks get their turn (FIELD: 10,000 writes block 0.12 s)."""
+CHECK_EVERY: Final = 32
+"""Writes between two looks at the clock."""
+BATCH_COUNT: Final = 256
+BATCH_SIZE: Final = 64 * 1024
+"""What one joined write may hold, unless a single event is larger: four times the high-water mark."""
+PAGE_SIZE: Final = 500
+"""Entries of one history page: about the high-water mark in ordinary events."""
+CANARY: Final = "$sseal/canary"
+"""The topic of the canary; below the reserved root, and never shown to a stream."""
+CANARY_PATIENCE: Final = 2.0
+"""Seconds a canary may take before the hub counts as not ready."""
+TICK: Final = 0.25
+"""Seconds between two looks at the timers."""
+PRUNE_EVERY: Final = 240
+"""Ticks between two removals of expired revocations."""
+
+logger = logging.getLogger("sseal.hub")
+
+
+class Stats:
+    """Counters since the start, read by metrics and `/admin/stats`."""
+
+    __slots__ = (
+        "closed",
+        "connects",
+        "delivered",
+        "fanouts",
+        "gaps",
+        "history_reads",
+        "published",
+        "refused",
+        "writes",
+    )
+
+    def __init__(self) -> None:
+        self.published = 0
+        self.delivered = 0
+        self.writes = 0
+        self.fanouts = 0
+        self.gaps = 0
+        self.history_reads = 0
+        self.connects: dict[str, int] = {}
+        self.refused: dict[str, int] = {}
+        self.closed: dict[str, int] = {}
+
+
+class Engine:
+    """Topic index and fan-out of one process: encodes once, never waits for a reader.
+
+    :param broker: the log it hands out.
+    :param clock: where time comes from.
+    :param settings: the hub's settings.
+    :param touched: called for a ticket stream that is alive, so that its resume family stays so.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        clock: Clock,
+        settings: HubSettings,
+        *,
+        touched: Callable[[Connection], Awaitable[None]] | None = None,
+    ) -> None:
+        self.broker = broker
+        self.clock = clock
+        self.settings = settings
+        self.node = "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
+        self.stats = Stats()
+        self.revocations = RevocationSet()
+        self.connections: dict[str, Connection] = {}
+        self.draining = False
+        self.started = False
+        self._touched = touched
+        self._window = Window(count=settings.window_count, size=settings.window_size)
+        self._index = TopicIndex()
+        self._by_subject: dict[tuple[str, str], dict[str, Connection]] = {}
+        self._by_family: dict[str, dict[str, Connection]] = {}
+        self._by_address: dict[str, int] = {}
+        self._readers: dict[str, int] = {}
+        self._timers = Timers(settings.heartbeat, TICK, settings.expiring_notice)
+        self._pending: list[Frame] = []
+        self._fan_out: Iterator[None] | None = None
+        self._handle: asyncio.Handle | None = None
+        self._room: asyncio.Event | None = None
+        self._replays = asyncio.Semaphore(max(1, settings.limits.replays))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticker: asyncio.Task[None] | None = None
+        self._ticks = 0
+        self._canaries: dict[int, asyncio.Future[None]] = {}
+
+    async def start(self) -> None:
+        """Open the log and start the timers."""
+        self._room = asyncio.Event()
+        self._room.set()
+        await self.broker.open(self.intake)
+        self._window.head = self.broker.head
+        self._ticker = asyncio.create_task(self._tick_forever(), name="sseal-timers")
+        self.started = True
+
+    async def stop(self) -> None:
+        """Stop without a word; see `drain` for the polite way."""
+        self.started = False
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        for connection in list(self.connections.values()):
+            self.close(connection, reasons.DRAINING)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
+        await self.broker.close()
+
+    @property
+    def position(self) -> Position:
+        """The position at the head of what this hub has taken in."""
+        return Position(self.broker.lineage.epoch, self._window.head)
+
+    # -- publishing -------------------------------------------------------------------------------------
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether publishing outruns the fan-out so far that publishers must wait (WHY 29)."""
+        if not self._pending:
+            return False
+        if len(self._pending) > self.settings.window_count // 2:
+            return True
+        return self.clock.monotonic() - self._pending[0].taken_at > self.settings.overload_after
+
+    async def publish(self, drafts: Sequence[Draft], *, wait: bool = True) -> list[Position]:
+        """Append to the log, all or nothing.
+
+        :param wait: while overloaded, wait (True) or refuse with `TooManyRequests` (False).
+        """
+        assert self._room is not None
+        while self.overloaded:
+            if not wait:
+                raise TooManyRequests("publishing outruns delivery", code="overloaded")
+            self._room.clear()
+            await self._room.wait()
+        offsets = await self.broker.publish(drafts)
+        epoch = self.broker.lineage.epoch
+        return [Position(epoch, offset) for offset in offsets]
+
+    def intake(self, entries: Sequence[Entry]) -> None:
+        """Take the next entries of the log, in order and without holes, and fan them out."""
+        epoch, now = self.broker.lineage.epoch, self.clock.monotonic()
+        for entry in entries:
+            if entry.topics[0] == CANARY:
+                self._window.head = entry.offset
+                if (waiting := self._canaries.pop(entry.offset, None)) is not None and not waiting.done():
+                    waiting.set_result(None)
+                continue
+            frame = Frame(entry, epoch, now)
+            self._window.append(frame)
+            self._pending.append(frame)
+        self.stats.published += len(entries)
+        if self._pending and self._fan_out is None and self._handle is None:
+            self._handle = asyncio.get_running_loop().call_soon(self._run_slice)
+
+    async def canary(self) -> float:
+        """Send one event through the log and back; return how long it took, in seconds.
+
+        :raises Unavailable: it has not come back in time.
+        """
+        start = self.clock.monotonic()
+        try:
+            async with asyncio.timeout(CANARY_PATIENCE):
+                (offset,) = await self.broker.publish([Draft(topics=(CANARY,), type="canary", data="", ttl=1.0)])
+                if self._window.head < offset:
+                    await self._canaries.setdefault(offset, asyncio.get_running_loop().create_future())
+        except TimeoutError:
+            raise Unavailable("the broker does not give back what it took", code="broker_lost") from None
+        return self.clock.monotonic() - start
+
+    @property
+    def topic_count(self) -> int:
+        """How many topics and patterns have readers here."""
+        return self._index.topic_count
+
+    def _run_slice(self) -> None:
+        """Fan out for one slice of time, then let others run."""
+        self._handle = None
+        if self._fan_out is None:
+            if not self._pending:
+                return
+            self._fan_out = self._write_batch(self._take_batch())
+        try:
+            next(self._fan_out)
+        except StopIteration:
+            self._fan_out = None
+            if self._room is not None and not self._room.is_set() and not self.overloaded:
+                self._room.set()
+        if self._fan_out is not None or self._pending:
+            self._handle = asyncio.get_running_loop().call_soon(self._run_slice)
+
+    def _take_batch(self) -> list[Frame]:
+        limit = BATCH_COUNT if self.settings.coalesce else 1
+        size = count = 0
+        for frame in self._pending:
+            size += len(frame.entry.data)
+            if count == limit or (count and size > BATCH_SIZE):
+                break
+            count += 1
+        batch = self._pending[:count]
+        del self._pending[:count]
+        self.stats.fanouts += 1
+        return batch
+
+    def _write_batch(self, batch: list[Frame]) -> Iterator[None]:
+        """Write a batch to every LIVE stream that reads it; yields at the end of each slice."""
+        targets: dict[int, tuple[Group, list[Frame]]] = {}
+        now = self.clock.wall()
+        for frame in batch:
+            if not frame.alive(now):
+                continue
+            for group in self._index.groups(frame.entry.topics):
+                known = targets.get(id(group))
+                if known is None:
+                    targets[id(group)] = (group, [frame])
+                else:
+                    known[1].append(frame)
+        framer = Framer()
+        stats = self.stats
+        written = 0
+        end = time.perf_counter() + SLICE
+        for group, frames in targets.values():
+            last = frames[-1].offset
+            for connection in list(group.members.values()):
+                if not connection.wants(last):
+                    continue
+                mine = frames
+                if connection.position >= frames[0].offset:
+                    mine = [frame for frame in frames if frame.offset > connection.position]
+                connection.position = last
+                sink = connection.sink
+                assert sink is not None
+                sink.write(framer.join(mine, connection.token, connection.envelope))
+                connection.delivered += len(mine)
+                stats.delivered += len(mine)
+                if sink.buffered > HIGH_WATER:
+                    self._stall(connection)
+                written += 1
+                if not written % CHECK_EVERY and time.perf_counter() > end:
+                    stats.writes += written
+                    written = 0
+                    yield
+                    end = time.perf_counter() + SLICE
+        stats.writes += written
+
+    # -- streams ----------------------------------------------------------------------------------------
+
+    def new_connection_id(self) -> str:
+        """Return an id that names this node (WHY 42) and cannot be guessed."""
+        return f"{self.node}.{b32encode(secrets.token_bytes(10)).decode().lower()}"
+
+    async def listen(self, subscription: Subscription) -> None:
+        """Hold the log's delivery of these topics; `enter` takes the hold over, `unlisten` gives it back."""
+        names = subscription.topics.names
+        fresh = [name for name in names if name not in self._readers]
+        for name in names:
+            self._readers[name] = self._readers.get(name, 0) + 1
+        if not fresh:
+            return
+        try:
+            confirmed = await self.broker.listen(fresh)
+        except BaseException:
+            self.unlisten(subscription)
+            raise
+        for name in fresh:
+            if name in self._readers:
+                self._window.cover(name, confirmed)
+
+    def unlisten(self, subscription: Subscription) -> None:
+        """Give a hold back; the last reader of a topic ends its delivery."""
+        gone = []
+        for name in subscription.topics.names:
+            self._readers[name] -= 1
+            if not self._readers[name]:
+                del self._readers[name]
+                self._window.uncover(name)
+                gone.append(name)
+        if gone and self.started:
+            self._spawn(self.broker.forget(gone))
+
+    def enter(self, connection: Connection) -> None:
+        """Put a stream into the index and check it against the revocations, in one step (WHY 17).
+
+        The stream begins when it gets its sink, see `attach`.
+
+        :raises CredentialInvalid: its identity was revoked.
+        :raises Unavailable: the hub is draining.
+        """
+        identity = connection.subscription.identity
+        if self.draining or not self.started:
+            raise Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
+        if self.revocations.revoked(identity):
+            raise CredentialInvalid("revoked", way=identity.way)
+        self.connections[connection.id] = connection
+        self._index.add(connection)
+        if identity.subject is not None:
+            self._by_subject.setdefault((identity.issuer, identity.subject), {})[connection.id] = connection
+        if identity.family is not None:
+            self._by_family.setdefault(identity.family, {})[connection.id] = connection
+        if connection.address:
+            self._by_address[connection.address] = self._by_address.get(connection.address, 0) + 1
+        self._timers.add(connection)
+        self.stats.connects[identity.way] = self.stats.connects.get(identity.way, 0) + 1
+
+    def attach(self, connection: Connection, sink: Sink) -> None:
+        """Give an entered stream the sink that holds its head and first events, and let it read."""
+        if connection.state is State.CLOSED:
+            sink.abort()
+            return
+        connection.sink = sink
+        self.pump(connection)
+
+    def leave(self, connection: Connection, reason: CloseReason) -> None:
+        """Take a stream out of everything, at once; calling it twice is fine."""
+        if self.connections.pop(connection.id, None) is None:
+            return
+        connection.apply(Input.CLOSE)
+        connection.closed_by = reason
+        self._index.remove(connection)
+        self._timers.remove(connection)
+        identity = connection.subscription.identity
+        if identity.subject is not None:
+            _remove(self._by_subject, (identity.issuer, identity.subject), connection)
+        if identity.family is not None:
+            _remove(self._by_family, identity.family, connection)
+        if connection.address:
+            self._by_address[connection.address] -= 1
+            if not self._by_address[connection.address]:
+                del self._by_address[connection.address]
+        self.unlisten(connection.subscription)
+        self.stats.closed[reason.name] = self.stats.closed.get(reason.name, 0) + 1
+
+    def close(self, connection: Connection, reason: CloseReason, *, retry_ms: int | None = None) -> None:
+        """End a stream with the events its reason calls for."""
+        if connection.state is State.CLOSED:
+            return
+        sink = connection.sink
+        self.leave(connection, reason)
+        if sink is None:
+            return
+        if reason in (reasons.CUT, reasons.STALLED):
+            sink.abort()
+            return
+        farewell = b""
+        if reason.session is not None:
+            farewell += self._auth_event(connection, reason.session)
+        if reason.reconnect is not None:
+            if retry_ms is not None and reason.reconnect:
+                farewell += wire.retry_line(retry_ms)
+            farewell += wire.bye_event(reason=reason.name, reconnect=reason.reconnect)
+        if farewell and sink.buffered <= HIGH_WATER:
+            sink.write(farewell)
+        sink.close()
+
+    def streams_of(self, identity: Identity) -> list[Connection]:
+        """Return the open streams of a subject, oldest first."""
+        if identity.subject is None:
+            return []
+        return list(self._by_subject.get((identity.issuer, identity.subject), {}).values())
+
+    def streams_from(self, address: str) -> int:
+        """Count the open streams of a client address."""
+        return self._by_address.get(address, 0)
+
+    def supersede(self, connection: Connection) -> None:
+        """End every other stream of this stream's family (WHY 14)."""
+        family = connection.subscription.identity.family
+        for other in list(self._by_family.get(family, {}).values()) if family is not None else ():
+            if other is not connection:
+                self.close(other, reasons.SUPERSEDED)
+
+    # -- catching up ------------------------------------------------------------------------------------
+
+    def pump(self, connection: Connection) -> None:
+        """Let a stream that is catching up read on as far as its sink has room; called when the sink drained."""
+        sink = connection.sink
+        if not _catching_up(connection) or sink is None or connection.reading or sink.buffered > HIGH_WATER:
+            return
+        connection.progress_at = self.clock.monotonic()
+        if connection.from_oldest or not self._window.covers(connection.subscription.topics, connection.position):
+            connection.reading = True
+            self._spawn(self._read_history(connection))
+            return
+        if connection.gap is not None:
+            self._write_gap(connection, connection.position)
+        self._read_window(connection, sink)
+
+    def _read_window(self, connection: Connection, sink: Sink) -> None:
+        frames = list(self._window.read(connection.subscription.topics, connection.position))
+        if not frames:
+            connection.position = self._window.head
+            connection.apply(Input.CAUGHT_UP)
+            return
+        start = 0
+        while start < len(frames):
+            end = _page_end(frames, start)
+            self._write_page(connection, sink, frames[start:end])
+            connection.position = frames[end - 1].offset
+            start = end
+            if sink.buffered > HIGH_WATER:
+                self._stall(connection)
+                return
+        connection.position = self._window.head
+        connection.apply(Input.CAUGHT_UP)
+
+    async def _read_history(self, connection: Connection) -> None:
+        try:
+            async with self._replays:
+                await self._read_pages(connection)
+        except SsealError as error:
+            logger.warning("stream %s: the history cannot be read: %s", connection.id, error)
+            self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
+        finally:
+            connection.reading = False
+        self.pump(connection)
+
+    async def _read_pages(self, connection: Connection) -> None:
+        """Write history until the window takes over, the sink is full, or the stream is at an end."""
+        subscription = connection.subscription
+        epoch = self.broker.lineage.epoch
+        upto: int | None = None
+        while _catching_up(connection) and (sink := connection.sink) is not None:
+            self.stats.history_reads += 1
+            page = await self.broker.history(
+                subscription.topics, connection.position, upto, limit=PAGE_SIZE, since=subscription.since
+            )
+            if not _catching_up(connection):
+                return
+            connection.from_oldest = False
+            if page.lost > connection.position:
+                connection.gap = connection.gap or "trimmed"
+                self._write_gap(connection, page.lost)
+                connection.position = page.lost
+            elif connection.gap is not None:
+                self._write_gap(connection, connection.position)
+            frames = [Frame(e, epoch) for e in page.entries if e.offset > connection.position and e.topics[0] != CANARY]
+            if not await self._write_history(connection, sink, frames):
+                return
+            connection.position = max(connection.position, page.upto)
+            if not page.more:
+                return
+
+    async def _write_history(self, connection: Connection, sink: Sink, frames: list[Frame]) -> bool:
+        start = 0
+        while start < len(frames):
+            end = _page_end(frames, start)
+            self._write_page(connection, sink, frames[start:end])
+            connection.position = frames[end - 1].offset
+            start = end
+            if sink.buffered > HIGH_WATER:
+                self._stall(connection)
+                return False
+            await asyncio.sleep(0)
+            if not _catching_up(connection):
+                return False
+        return True
+
+    def _write_page(self, connection: Connection, sink: Sink, frames: Sequence[Frame]) -> None:
+        subscription = connection.subscription
+        now = self.clock.wall()
+        mine = [frame for frame in frames if frame.alive(now)]
+        if subscription.since:
+            mine = [f for f in mine if subscription.visible(f.entry.topics, f.entry.published_at)]
+        if mine:
+            sink.write(Framer().join(mine, connection.token, connection.envelope))
+            connection.delivered += len(mine)
+            self.stats.delivered += len(mine)
+            self.stats.writes += 1
+
+    def _write_gap(self, connection: Connection, offset: int) -> None:
+        """Announce that something was missed, and the position after which the stream goes on (WHY 25)."""
+        assert connection.sink is not None
+        assert connection.gap is not None
+        epoch = self.broker.lineage.epoch
+        to = Position(epoch, offset)
+        start = connection.presented or Position(epoch, connection.position)
+        unknown = connection.gap == "unknown_position"
+        connection.sink.write(
+            wire.gap_event(
+                from_=None if unknown else str(start),
+                to=str(to),
+                reason=connection.gap,
+                id=sealed_id(connection, to),
+            )
+        )
+        connection.gap = None
+        connection.presented = None
+        self.stats.gaps += 1
+
+    def _stall(self, connection: Connection) -> None:
+        connection.progress_at = self.clock.monotonic()
+        connection.apply(Input.STALLED)
+
+    # -- identity of live streams -----------------------------------------------------------------------
+
+    def revoke(self, revocation: Revocation) -> int:
+        """Apply one revocation: remember it, and end the streams it concerns; return how many."""
+        self.revocations.add(revocation)
+        if revocation.kind == "subject":
+            candidates = [
+                connection
+                for (_, subject), streams in self._by_subject.items()
+                if subject == revocation.value
+                for connection in streams.values()
+            ]
+        elif revocation.kind == "family":
+            candidates = list(self._by_family.get(revocation.value, {}).values())
+        else:
+            candidates = list(self.connections.values())
+        ended = [c for c in candidates if revocation.concerns(c.subscription.identity)]
+        for connection in ended:
+            self.close(connection, reasons.REVOKED)
+        return len(ended)
+
+    def refresh(self, connection: Connection, granted: Subscription) -> Identity:
+        """Extend a live stream in place and say so; from now on it follows the fresh identity.
+
+        The topics stay; times, grants and lineage are those of the fresh credential, the family its own.
+        """
+        old, fresh = connection.subscription, granted.identity
+        identity = replace(
+            old.identity,
+            grants=fresh.grants,
+            issued_at=fresh.issued_at,
+            expires_at=fresh.expires_at,
+            token_id=None,
+            parents=fresh.lineage,
+        )
+        connection.subscription = Subscription(identity, old.topics, granted.since)
+        connection.expiring_sent = False
+        self._timers.expect(connection)
+        self._say(connection, "refreshed")
+        return identity
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            try:
+                self.tick()
+            except Exception:
+                logger.exception("timers failed; they go on at the next tick")
+
+    def tick(self) -> None:
+        """Do what is due: expiries, heartbeats, stalled readers."""
+        wall, mono = self.clock.wall(), self.clock.monotonic()
+        for connection in self._timers.due(wall):
+            self._expire(connection, wall)
+            if connection.state is not State.CLOSED:
+                self._timers.expect(connection)
+        for connection in self._timers.beat(mono):
+            self._beat(connection, wall, mono)
+        self._ticks += 1
+        if self._ticks % PRUNE_EVERY == 0:
+            self.revocations.prune(wall)
+
+    def _expire(self, connection: Connection, now: float) -> None:
+        identity = connection.subscription.identity
+        if identity.expires_at is None:
+            return
+        if identity.expired(now):
+            self.close(connection, reasons.EXPIRED)
+        elif now >= identity.expires_at - self.settings.expiring_notice and not connection.expiring_sent:
+            connection.expiring_sent = True
+            self._say(connection, "expiring")
+
+    def _beat(self, connection: Connection, wall: float, mono: float) -> None:
+        self._expire(connection, wall)
+        sink = connection.sink
+        if connection.state is State.CLOSED or sink is None:
+            return
+        if sink.buffered == 0:
+            sink.write(wire.HEARTBEAT)
+            connection.progress_at = mono
+        elif mono - connection.progress_at >= self.settings.stall_timeout:
+            self.close(connection, reasons.STALLED)
+            return
+        family = connection.subscription.identity.family
+        if family is not None and self._touched and mono - connection.touched_at > self.settings.resume_ttl / 4:
+            connection.touched_at = mono
+            self._spawn(self._touched(connection))
+
+    def _say(self, connection: Connection, session: str) -> None:
+        if connection.state is not State.CLOSED and connection.sink is not None:
+            connection.sink.write(self._auth_event(connection, session))
+
+    def _auth_event(self, connection: Connection, session: str, event_id: str | None = None) -> bytes:
+        subscription = connection.subscription
+        return wire.auth_event(
+            session=session,  # type: ignore[arg-type]
+            connection=connection.id,
+            subject=subscription.identity.subject,
+            topics=subscription.topics.names,
+            expires_at=subscription.identity.expires_at,
+            id=event_id,
+        )
+
+    def opening(self, connection: Connection) -> bytes:
+        """Return the first body of a stream: ``retry:`` and ``auth`` with the starting position (WHY 1)."""
+        start = connection.presented or Position(self.broker.lineage.epoch, connection.position)
+        retry = wire.retry_line(self._jittered(self.settings.retry_ms))
+        return retry + self._auth_event(connection, "valid", sealed_id(connection, start))
+
+    # -- shutting down ----------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Refuse new streams, say ``bye`` to all, spread over the drain window; returns when all are said."""
+        self.draining = True
+        streams = list(self.connections.values())
+        random.shuffle(streams)
+        window = self.settings.drain_window if len(streams) > 1 else 0.0
+        end = self.clock.monotonic() + window
+        steps = max(1, int(window / 0.02))
+        size = max(1, -(-len(streams) // steps))
+        for start in range(0, len(streams), size):
+            for connection in streams[start : start + size]:
+                self.close(connection, reasons.DRAINING, retry_ms=self._jittered(self.settings.retry_ms))
+            if start + size < len(streams) and self.clock.monotonic() < end:
+                await asyncio.sleep(0.02)
+
+    def _jittered(self, milliseconds: int) -> int:
+        """Spread reconnects by a quarter, so that they do not come back as one wave."""
+        return round(milliseconds * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            await work
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("background work failed", exc_info=error)
+
+
+def _catching_up(connection: Connection) -> bool:
+    return connection.state is State.CATCHING_UP
+
+
+def sealed_id(connection: Connection, position: Position) -> str:
+    """Return an event id for this stream: the position, on ticket streams with the resume token before it."""
+    return str(position) if connection.token is None else f"{connection.token.decode()}_{position}"
+
+
+def _page_end(frames: Sequence[Frame], start: int) -> int:
+    """Return where a page of at most the batch bounds ends."""
+    size = 0
+    for index in range(start, len(frames)):
+        size += len(frames[index].entry.data)
+        if index - start == BATCH_COUNT or (index > start and size > BATCH_SIZE):
+            return index
+    return len(frames)
+
+
+def _remove(index: dict[Any, dict[str, Connection]], key: object, connection: Connection) -> None:
+    streams = index[key]
+    streams.pop(connection.id, None)
+    if not streams:
+        del index[key]

@@ -1,0 +1,98 @@
+"""Which streams read which topic: groups of equal subscription sets, found by topic and by pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ..stream.connection import Connection
+from ..subscription import TopicSet
+from ..topics import Pattern
+
+__all__ = ["Group", "TopicIndex"]
+
+MAX_MATCHES: Final = 10_000
+"""Topics whose matching patterns are remembered; a miss costs one try per pattern."""
+
+
+class Group:
+    """The streams of one subscription set; they share the bytes of what they read."""
+
+    __slots__ = ("members", "topics")
+
+    def __init__(self, topics: TopicSet) -> None:
+        self.topics = topics
+        self.members: dict[str, Connection] = {}
+
+
+class TopicIndex:
+    """Finds the groups that read an event."""
+
+    def __init__(self) -> None:
+        self._groups: dict[TopicSet, Group] = {}
+        self._exact: dict[str, list[Group]] = {}
+        self._patterns: dict[Pattern, list[Group]] = {}
+        self._matches: dict[str, list[Pattern]] = {}
+
+    def add(self, connection: Connection) -> None:
+        """Let a stream be found."""
+        topics = connection.subscription.topics
+        group = self._groups.get(topics)
+        if group is None:
+            group = self._groups[topics] = Group(topics)
+            for name in topics.exact:
+                self._exact.setdefault(name, []).append(group)
+            for pattern in topics.patterns:
+                if pattern not in self._patterns:
+                    self._matches.clear()
+                self._patterns.setdefault(pattern, []).append(group)
+        group.members[connection.id] = connection
+
+    def remove(self, connection: Connection) -> None:
+        """Let a stream be found no more; unknown is fine."""
+        topics = connection.subscription.topics
+        group = self._groups.get(topics)
+        if group is None or group.members.pop(connection.id, None) is None or group.members:
+            return
+        del self._groups[topics]
+        for name in topics.exact:
+            _discard(self._exact, name, group)
+        for pattern in topics.patterns:
+            if _discard(self._patterns, pattern, group):
+                self._matches.clear()
+
+    def groups(self, topics: tuple[str, ...]) -> Iterable[Group]:
+        """Return every group that reads an event listed under these topics, each once."""
+        if len(topics) == 1 and not self._patterns:
+            return self._exact.get(topics[0], ())
+        found: dict[int, Group] = {}
+        for topic in topics:
+            for group in self._exact.get(topic, ()):
+                found[id(group)] = group
+            for pattern in self._matching(topic) if self._patterns else ():
+                for group in self._patterns[pattern]:
+                    found[id(group)] = group
+        return found.values()
+
+    @property
+    def topic_count(self) -> int:
+        """Count the distinct topics and patterns that have readers."""
+        return len(self._exact) + len(self._patterns)
+
+    def _matching(self, topic: str) -> list[Pattern]:
+        patterns = self._matches.get(topic)
+        if patterns is None:
+            if len(self._matches) >= MAX_MATCHES:
+                self._matches.clear()
+            patterns = self._matches[topic] = [p for p in self._patterns if p.matches(topic)]
+        return patterns
+
+
+def _discard(index: dict[Any, list[Group]], key: str | Pattern, group: Group) -> bool:
+    """Remove a group under a key; tell whether the key went with it."""
+    groups = index[key]
+    groups.remove(group)
+    if groups:
+        return False
+    del index[key]
+    return True

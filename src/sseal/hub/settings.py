@@ -1,0 +1,122 @@
+"""The settings of one hub, checked once. `sseal.settings` reads the same fields from flags, environment and file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..auth.credential import WAYS, Way
+from ..auth.origin import normal_origin
+from ..errors import InvalidInput
+from ..limits import Limits
+from ..topics import Pattern
+
+__all__ = ["HubSettings"]
+
+DEV_COOKIE: Final = "sseal-dev"
+SECURE_COOKIE: Final = "__Host-sseal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSettings:
+    """How one hub behaves. Durations are seconds unless the name says otherwise.
+
+    :param broker: the log; ``memory://`` is the only engine so far.
+    :param credentials: the ways in that are open; ``query`` is off by default because URLs end up in logs.
+    :param jwt_secret: shared secrets of at least 32 bytes, newest first: the first signs, all verify.
+    :param jwt_public_key: PEM texts of public keys.
+    :param jwt_jwks_url: https address of a key set (RFC 7517).
+    :param jwt_algorithms: the algorithm allow-list; empty for every algorithm of the configured kinds of keys.
+    :param jwt_issuer: the only ``iss`` that is accepted; None accepts any.
+    :param jwt_audience: accepted ``aud`` values; without one, a token that carries ``aud`` is refused.
+    :param jwt_leeway: how far clocks may differ.
+    :param subject_claim: the claim that holds the subject.
+    :param grants_claim: the claim that holds ``{"subscribe": [], "publish": [], "admin": false}``.
+    :param cookie_name: the app's own cookie that holds a JWT; None for none.
+    :param insecure_cookies: session cookie ``sseal-dev`` without Secure, for http on loopback only (WHY 23).
+    :param allowed_origins: origins beside the hub's own whose pages may use cookies and tickets.
+    :param public_topics: patterns that anybody may read who asks with ``?anonymous=1``.
+    :param session_ttl: life of a login session.
+    :param session_cookie_extra: the cookie outlives its session, so that the end is a 401 and not anonymity (WHY 16).
+    :param ticket_ttl: life of an unused ticket.
+    :param ticket_grace: life of a ticket from a transient refusal on (WHY 35).
+    :param resume_ttl: how long after its stream's end a resume token is good; never beyond the identity.
+    :param revocation_ttl: how long a revocation is remembered: longer than any credential lives.
+    :param expiring_notice: how long before its end a stream says ``auth: expiring``.
+    :param heartbeat: interval of the ``:`` line that keeps proxies from closing a quiet stream.
+    :param stall_timeout: a reader that took nothing for so long is closed, and may resume (WHY 32).
+    :param retry_ms: milliseconds a client waits before it reconnects; jittered by a quarter.
+    :param drain_window: the ends of all streams are spread over so long on shutdown.
+    :param close_timeout: a closing stream whose client does not read is aborted after so long.
+    :param log_count: events the log retains.
+    :param log_age: seconds the log retains them.
+    :param log_size: bytes the log retains.
+    :param window_count: newest events the hub keeps encoded for replays.
+    :param window_size: bytes of data in that window.
+    :param overload_after: publishers wait when a fan-out is unfinished for so long (WHY 29).
+    :param coalesce: write the frames of one tick joined; off only to measure what it brings.
+    :param handle_signals: drain on SIGTERM and SIGINT, then let the server's own handler go on (WHY 34).
+    :param cors: answer CORS preflights and add CORS headers; off when mounted, where the app does (WHY 39).
+    :param limits: bounds of everything that grows.
+    """
+
+    broker: str = "memory://"
+    credentials: tuple[Way, ...] = ("bearer", "ticket", "resume", "cookie", "own")
+    jwt_secret: tuple[str, ...] = ()
+    jwt_public_key: tuple[str, ...] = ()
+    jwt_jwks_url: str | None = None
+    jwt_algorithms: tuple[str, ...] = ()
+    jwt_issuer: str | None = None
+    jwt_audience: tuple[str, ...] = ()
+    jwt_leeway: float = 10.0
+    subject_claim: str = "sub"
+    grants_claim: str = "sseal"
+    cookie_name: str | None = None
+    insecure_cookies: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    public_topics: tuple[str, ...] = ()
+    accounts: str | None = None
+    session_ttl: float = 12 * 3600.0
+    session_cookie_extra: float = 30 * 24 * 3600.0
+    ticket_ttl: float = 30.0
+    ticket_grace: float = 120.0
+    resume_ttl: float = 3600.0
+    revocation_ttl: float = 31 * 24 * 3600.0
+    expiring_notice: float = 30.0
+    heartbeat: float = 15.0
+    stall_timeout: float = 60.0
+    retry_ms: int = 3000
+    drain_window: float = 0.5
+    close_timeout: float = 1.0
+    log_count: int = 10_000
+    log_age: float = 3600.0
+    log_size: int = 64 * 1024 * 1024
+    window_count: int = 10_000
+    window_size: int = 64 * 1024 * 1024
+    overload_after: float = 1.0
+    coalesce: bool = True
+    handle_signals: bool = True
+    cors: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, naming the setting."""
+        for way in self.credentials:
+            if way not in WAYS:
+                raise InvalidInput("credentials", f"{way!r} is no way in; choose from {', '.join(WAYS)}")
+        for origin in self.allowed_origins:
+            normal_origin(origin)
+        for pattern in self.public_topics:
+            Pattern.parse(pattern, "public_topics")
+        for name in ("heartbeat", "stall_timeout", "ticket_ttl", "session_ttl", "resume_ttl", "close_timeout"):
+            if getattr(self, name) <= 0:
+                raise InvalidInput(name, "must be more than 0 seconds")
+        if not 500 <= self.retry_ms <= 60_000:
+            raise InvalidInput("retry_ms", "must be from 500 to 60000 milliseconds")
+        if not self.broker.startswith("memory://"):
+            raise InvalidInput("broker", f"{self.broker!r} is not supported; use memory://")
+
+    @property
+    def session_cookie(self) -> str:
+        """The name of sseal's own session cookie."""
+        return DEV_COOKIE if self.insecure_cookies else SECURE_COOKIE

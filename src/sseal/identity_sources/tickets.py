@@ -1,0 +1,226 @@
+"""One-time tickets and the resume families that grow from them (DESIGN section 5, WHY 11, 14, 35)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import msgspec
+
+from ..auth.family import LOCATOR_LENGTH, TOKEN_LENGTH, Family, hashed, locator
+from ..auth.identity import Identity
+from ..auth.origin import Caller, OriginPolicy
+from ..clock import Clock
+from ..errors import CredentialExpired, CredentialInvalid, Unavailable
+from ..position import Lineage, Position
+from .secret import new_secret
+from .store import Store
+
+__all__ = ["Passage", "SpentTicket", "Tickets", "VoidToken"]
+
+_ATTEMPTS: Final = 8
+"""Tries to change a family record against other hubs; each loser means that a winner got through."""
+
+audit = logging.getLogger("sseal.audit")
+
+
+class SpentTicket(CredentialInvalid):
+    """A ticket that is unknown, used or late; beside a resume token of its family it is a browser coming back."""
+
+    def __init__(self) -> None:
+        super().__init__("unknown, used or late", way="ticket")
+
+
+class VoidToken(CredentialInvalid):
+    """A resume token that was superseded: somebody has it who should not. Its family has ended.
+
+    ``identity`` is the family's.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        super().__init__("superseded: its family has ended", way="resume")
+        self.identity = identity
+
+
+class TicketRecord(msgspec.Struct, frozen=True):
+    """What a ticket stands for."""
+
+    identity: Identity
+    topics: list[str]
+    origin: str | None
+    expires_at: float
+
+
+class FamilyRecord(msgspec.Struct, frozen=True):
+    """A family, whose it is, and the ticket it grew from."""
+
+    identity: Identity
+    topics: list[str]
+    ticket: str
+    origin: str | None
+    family: Family
+
+
+class Passage(msgspec.Struct, frozen=True):
+    """What a ticket or resume token opens.
+
+    :param identity: derived from whoever got the ticket; carries the family.
+    :param topics: what the ticket was bound to.
+    :param token: the resume token for the ids of the new stream.
+    :param ticket: hash of the ticket, for the family record of a first use; None on a resume.
+    :param origin: the Origin the ticket is bound to, for the same.
+    """
+
+    identity: Identity
+    topics: list[str]
+    token: str
+    ticket: str | None = None
+    origin: str | None = None
+
+
+class Tickets:
+    """Issues and redeems tickets, and resumes the streams they opened.
+
+    :param ttl: seconds an unused ticket is good.
+    :param grace: seconds it is good after a transient refusal.
+    :param resume_ttl: seconds a family lives after it was last touched; never beyond its identity.
+    """
+
+    def __init__(self, store: Store, clock: Clock, *, ttl: float, grace: float, resume_ttl: float) -> None:
+        self._store = store
+        self._clock = clock
+        self.ttl = ttl
+        self._grace = grace
+        self._resume_ttl = resume_ttl
+
+    async def issue(self, identity: Identity, topics: list[str], origin: str | None) -> str:
+        """Return a new ticket for an identity, bound to topics and to the Origin that asked for it."""
+        ticket = new_secret()
+        expires_at = self._clock.wall() + self.ttl
+        if identity.expires_at is not None:
+            expires_at = min(expires_at, identity.expires_at)
+        record = TicketRecord(identity, topics, origin, expires_at)
+        await self._store.put(_ticket_key(ticket), msgspec.json.encode(record), expires_at)
+        return ticket
+
+    async def redeem(self, ticket: str, caller: Caller, policy: OriginPolicy) -> Passage:
+        """Spend a ticket. Whatever is wrong with it, it is spent.
+
+        :raises CredentialInvalid: unknown, used, late, or from another Origin.
+        :raises CredentialExpired: the identity behind it has expired.
+        """
+        if len(ticket) != TOKEN_LENGTH:
+            raise SpentTicket
+        raw = await self._store.take(_ticket_key(ticket))
+        if raw is None:
+            raise SpentTicket
+        record = msgspec.json.decode(raw, type=TicketRecord)
+        if not policy.allows_ticket(caller, record.origin):
+            raise CredentialInvalid("from another Origin", way="ticket")
+        if record.identity.expired(self._clock.wall()):
+            raise CredentialExpired("the identity behind it has expired", way="ticket")
+        token = new_secret()
+        identity = record.identity.derive(way="ticket", token_id=None, expires_at=None, family=_family_id(token))
+        return Passage(identity, record.topics, token, hashed(ticket), record.origin)
+
+    async def spare(self, ticket: str) -> None:
+        """Let an unspent ticket live on after a transient refusal (WHY 35)."""
+        raw = await self._store.get(_ticket_key(ticket))
+        if raw is None:
+            return
+        record = msgspec.json.decode(raw, type=TicketRecord)
+        now = self._clock.wall()
+        ends = now + self._grace
+        if record.identity.expires_at is not None:
+            ends = min(ends, record.identity.expires_at)
+        if ends > record.expires_at:
+            kept = msgspec.structs.replace(record, expires_at=ends)
+            await self._store.swap(_ticket_key(ticket), raw, msgspec.json.encode(kept), ends)
+
+    async def start_family(self, passage: Passage, start: Position) -> None:
+        """Open the family of a ticket's first stream, which starts at ``start``."""
+        family = Family.start(hashed(passage.token), str(start))
+        assert passage.ticket is not None
+        record = FamilyRecord(passage.identity, passage.topics, passage.ticket, passage.origin, family)
+        ends = self._family_end(passage.identity)
+        if not await self._store.swap(_family_key(passage.token), None, msgspec.json.encode(record), ends):
+            raise Unavailable("two families met under one name; ask for a new ticket")
+
+    async def resume(
+        self,
+        token: str,
+        presented: Position,
+        lineage: Lineage,
+        caller: Caller,
+        policy: OriginPolicy,
+        *,
+        ticket: str | None = None,
+    ) -> Passage:
+        """Let the bearer of a resume token in, by the table in `sseal.auth.family`.
+
+        :param ticket: the spent ticket in the URL, if there was one: the token must be of its family.
+        :raises VoidToken: superseded; the family has ended and the hub must end its streams.
+        :raises CredentialInvalid: unknown, of another ticket or Origin, or a position before the token's own.
+        """
+        key = _family_key(token)
+        for _ in range(_ATTEMPTS):
+            raw = await self._store.get(key)
+            if raw is None:
+                raise CredentialInvalid("unknown or ended family", way="resume")
+            record = msgspec.json.decode(raw, type=FamilyRecord)
+            if ticket is not None and record.ticket != hashed(ticket):
+                raise CredentialInvalid("not of this ticket's family", way="resume")
+            if not policy.allows_ticket(caller, record.origin):
+                raise CredentialInvalid("from another Origin", way="resume")
+            if record.identity.expired(self._clock.wall()):
+                raise CredentialExpired("the identity behind it has expired", way="resume")
+            child = locator(token) + new_secret(TOKEN_LENGTH - LOCATOR_LENGTH)
+            verdict = record.family.resume(hashed(token), presented, hashed(child), lineage)
+            if verdict.outcome == "void":
+                if await self._store.swap(key, raw, None, 0.0):
+                    raise VoidToken(record.identity)
+                continue
+            if verdict.outcome == "before_issue" or verdict.family is None:
+                audit.warning("resume before the position of issue", extra=_about(record.identity))
+                raise CredentialInvalid("a position before the token's own", way="resume")
+            changed = msgspec.structs.replace(record, family=verdict.family)
+            ends = self._family_end(record.identity)
+            if await self._store.swap(key, raw, msgspec.json.encode(changed), ends):
+                identity = record.identity.derive(
+                    way="resume", token_id=None, expires_at=None, family=record.identity.family
+                )
+                return Passage(identity, record.topics, child)
+        raise Unavailable("too many hubs resume this stream at once", code="contended")
+
+    async def touch(self, family: str, fresh: Identity | None = None) -> None:
+        """Keep the family of a live stream alive; with a fresh identity, follow that one from now on."""
+        key = f"family/{family}"
+        for _ in range(_ATTEMPTS):
+            raw = await self._store.get(key)
+            if raw is None:
+                return
+            record = msgspec.json.decode(raw, type=FamilyRecord)
+            if fresh is not None:
+                record = msgspec.structs.replace(record, identity=fresh)
+            if await self._store.swap(key, raw, msgspec.json.encode(record), self._family_end(record.identity)):
+                return
+
+    def _family_end(self, identity: Identity) -> float:
+        end = self._clock.wall() + self._resume_ttl
+        return end if identity.expires_at is None else min(end, identity.expires_at)
+
+
+def _ticket_key(ticket: str) -> str:
+    return f"ticket/{hashed(ticket)}"
+
+
+def _family_key(token: str) -> str:
+    return f"family/{_family_id(token)}"
+
+
+def _family_id(token: str) -> str:
+    return hashed(locator(token))[:32]
+
+
+def _about(identity: Identity) -> dict[str, object]:
+    return {"subject": identity.subject, "issuer": identity.issuer, "family": identity.family}

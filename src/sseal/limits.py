@@ -1,0 +1,73 @@
+"""Everything that can grow has a limit; each default cites its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from .errors import InvalidInput
+
+__all__ = ["Limits", "RateLimiter"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one hub. 0 switches a bound off where that makes sense.
+
+    :param streams: open streams; 19,000 leaves a thousand descriptors of the usual 20,000 for the rest.
+    :param streams_per_subject: streams of one subject; one more ends the oldest (WHY 45: tabs are many).
+    :param streams_per_address: streams of one client address; offices share one.
+    :param connects_per_minute_per_subject: a native EventSource with ten tabs reconnecting every 3 s makes 200.
+    :param connects_per_minute_per_address: twenty such users behind one address.
+    :param logins_per_minute_per_user: guesses at one password.
+    :param logins_per_minute_per_address: guesses at many.
+    :param tickets_per_minute_per_subject: tickets minted; as many as connects.
+    :param body: bytes of a request body; an array of a hundred ordinary events fits.
+    :param batch: events of one POST; more are as fast in a second request.
+    :param data: bytes of one event's data, encoded: 256 KiB is what readers take in one piece without a stall.
+    :param event_topics: topics of one event.
+    :param key: characters of an idempotency key: a UUID or a hash, with room.
+    :param ttl: seconds an event may ask to live; the log's retention ends it earlier anyway.
+    :param replays: streams that read the broker's history at the same time; the others wait their turn.
+    """
+
+    streams: int = 19_000
+    streams_per_subject: int = 20
+    streams_per_address: int = 2_000
+    connects_per_minute_per_subject: int = 240
+    connects_per_minute_per_address: int = 4_800
+    logins_per_minute_per_user: int = 10
+    logins_per_minute_per_address: int = 60
+    tickets_per_minute_per_subject: int = 240
+    body: int = 1024 * 1024
+    batch: int = 100
+    data: int = 256 * 1024
+    event_topics: int = 16
+    key: int = 128
+    ttl: float = 7 * 24 * 3600.0
+    replays: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse negative bounds."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise InvalidInput(f"limits.{item.name}", f"must be a number of at least 0, not {value!r}")
+
+
+class RateLimiter:
+    """How often something may happen per minute, per name. In the memory of one process."""
+
+    def __init__(self) -> None:
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def hit(self, per_minute: int, *names: str) -> bool:
+        """Count one more; tell whether it was within the rate. 0 means no limit."""
+        return per_minute == 0 or self._limiter.hit(RateLimitItemPerMinute(per_minute), *names)
+
+    def allows(self, per_minute: int, *names: str) -> bool:
+        """Tell whether one more would be within the rate, without counting it."""
+        return per_minute == 0 or self._limiter.test(RateLimitItemPerMinute(per_minute), *names)

@@ -1,0 +1,113 @@
+"""One open stream: its state, its position, and where its bytes go. No I/O, no clock, no queue."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from ..position import Position
+from ..subscription import Subscription
+from .reasons import CloseReason
+from .states import TABLE, Input, State
+
+__all__ = ["HIGH_WATER", "Connection", "Sink"]
+
+HIGH_WATER: Final = 16 * 1024
+"""Bytes a sink may hold before its stream reads at its own pace (WHY 32)."""
+
+
+class Sink(Protocol):
+    """Where the bytes of one stream go. None of its methods waits; all are no-ops once it is dead (WHY 4)."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes taken that have not reached the kernel."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Take bytes, in order."""
+        ...
+
+    def close(self) -> None:
+        """End the response after what was taken; give up after a second (WHY 32)."""
+        ...
+
+    def abort(self) -> None:
+        """End it now; what was taken may be lost."""
+        ...
+
+
+class Connection:
+    """One open stream.
+
+    :ivar id: ``<node>.<random>``, so that commands find the node (WHY 42).
+    :ivar position: everything of its topics up to this offset was written, or was not its to read.
+    :ivar token: the resume token in front of its ids, None on streams with plain ids.
+    :ivar gap: reason of a gap that must be announced before anything else is written.
+    """
+
+    __slots__ = (
+        "address",
+        "bucket",
+        "closed_by",
+        "delivered",
+        "envelope",
+        "expiring_sent",
+        "from_oldest",
+        "gap",
+        "id",
+        "opened_at",
+        "position",
+        "presented",
+        "progress_at",
+        "reading",
+        "sink",
+        "slot",
+        "state",
+        "subscription",
+        "token",
+        "touched_at",
+    )
+
+    def __init__(
+        self,
+        connection_id: str,
+        subscription: Subscription,
+        position: int,
+        *,
+        presented: Position | None = None,
+        gap: str | None = None,
+        from_oldest: bool = False,
+        token: bytes | None = None,
+        envelope: bool = False,
+        address: str = "",
+        opened_at: float = 0.0,
+    ) -> None:
+        self.id = connection_id
+        self.subscription = subscription
+        self.position = position
+        self.presented = presented
+        self.gap = gap
+        self.from_oldest = from_oldest
+        self.token = token
+        self.envelope = envelope
+        self.address = address
+        self.opened_at = opened_at
+        self.progress_at = opened_at
+        self.touched_at = opened_at
+        self.state = State.CATCHING_UP
+        self.sink: Sink | None = None
+        self.reading = False
+        self.expiring_sent = False
+        self.delivered = 0
+        self.bucket = 0
+        self.slot: int | None = None
+        self.closed_by: CloseReason | None = None
+
+    def wants(self, offset: int) -> bool:
+        """Tell whether a new frame is to be written now: LIVE, and not given before (WHY 5)."""
+        return self.state is State.LIVE and self.position < offset
+
+    def apply(self, event: Input) -> State:
+        """Move through the table; return the state it is in now."""
+        self.state = TABLE[self.state, event]
+        return self.state
