@@ -1,0 +1,500 @@
+"""The engine: fan-out, catching up, gaps, timers, shutting down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from hub.harness import Reader, World
+from sseal.auth.identity import Identity
+from sseal.auth.revocation import Revocation
+from sseal.brokers import Retention
+from sseal.errors import CredentialInvalid, TooManyRequests, Unavailable
+from sseal.stream import reasons
+from sseal.stream.states import State
+
+EPOCH_OF_ANOTHER_LOG = "zzzzzzzz"
+
+
+def auth(reader: Reader) -> dict[str, object]:
+    """Return the data of the opening event."""
+    event = reader.events[0]
+    assert event.type == "auth"
+    return json.loads(event.data)
+
+
+async def test_a_live_stream_gets_each_event_of_its_topics_once_and_in_order() -> None:
+    """Events of subscribed topics arrive in order, others not at all."""
+    async with World() as world:
+        reader = await world.read("a", "b")
+        await world.publish("a", "1", "2")
+        await world.publish("c", "other")
+        await world.publish("b", "3")
+        await world.settle()
+        assert reader.data == ["1", "2", "3"]
+        assert reader.connection.state is State.LIVE
+
+
+async def test_opening_auth_carries_the_head_when_no_position_was_presented() -> None:
+    """A browser cut on a quiet topic comes back from where it began, and misses nothing (W1)."""
+    async with World() as world:
+        await world.publish("a", "before")
+        reader = await world.read("a")
+        await world.settle()
+        assert reader.last_id == str(world.engine.position)
+        reader.leave()
+        await world.publish("a", "while away")
+        back = await world.read("a", last=reader.last_id)
+        await world.settle()
+        assert back.data == ["while away"]
+        assert back.gaps == []
+
+
+async def test_opening_auth_carries_the_presented_position_when_a_replay_follows() -> None:
+    """A cut between auth and the first replayed event repeats the replay instead of skipping it (W1)."""
+    async with World() as world:
+        (first, *_) = await world.publish("a", "1", "2", "3")
+        reader = await world.read("a", last=str(first))
+        await world.settle()
+        assert reader.events[0].id == str(first)
+        assert reader.data == ["2", "3"]
+
+
+async def test_a_gap_carries_the_position_it_continues_after() -> None:
+    """A cut right after a gap neither repeats the gap nor skips what the log still holds (W1)."""
+    async with World(Retention(count=2), window_count=1) as world:
+        (first, *_) = await world.publish("a", "1", "2", "3", "4")
+        reader = await world.read("a", last=str(first))
+        await world.settle()
+        (gap,) = reader.gaps
+        assert reader.data == ["3", "4"]
+        again = await world.read("a", last=gap.id)
+        await world.settle()
+        assert again.gaps == []
+        assert again.data == ["3", "4"]
+
+
+async def test_gap_names_from_to_and_reason() -> None:
+    """The gap says what it covers."""
+    async with World(Retention(count=1), window_count=1) as world:
+        (first, second, _) = await world.publish("a", "1", "2", "3")
+        reader = await world.read("a", last=str(first))
+        await world.settle()
+        (gap,) = reader.gaps
+        assert json.loads(gap.data) == {"from": str(first), "to": str(second), "reason": "trimmed"}
+
+
+async def test_no_gap_when_only_other_topics_were_trimmed() -> None:
+    """Alice is silent while others publish past the retention: nothing of hers is missing (W25)."""
+    async with World(Retention(count=3), window_count=2) as world:
+        (position,) = await world.publish("user/alice", "hers")
+        for index in range(10):
+            await world.publish("noise", str(index))
+        (position,) = await world.publish("user/alice", "hers too") and [position]
+        reader = await world.read("user/alice", last=str(position))
+        await world.settle()
+        assert reader.gaps == []
+        assert reader.data == ["hers too"]
+
+
+async def test_gap_only_when_an_event_of_a_subscribed_topic_after_the_position_is_gone() -> None:
+    """The trimmed event that was received is no gap, the one that was not is (W25)."""
+    async with World(Retention(count=2), window_count=1) as world:
+        (received,) = await world.publish("a", "received")
+        await world.publish("noise", "1", "2", "3")
+        fine = await world.read("a", last=str(received))
+        await world.settle()
+        assert fine.gaps == []
+        await world.publish("a", "missed")
+        await world.publish("noise", "4", "5", "6")
+        late = await world.read("a", last=str(received))
+        await world.settle()
+        assert [json.loads(gap.data)["reason"] for gap in late.gaps] == ["trimmed"]
+
+
+async def test_expiry_by_ttl_is_not_a_gap() -> None:
+    """An event that was only worth reading for a second is missed by nobody (W25)."""
+    async with World() as world:
+        (first,) = await world.publish("a", "first")
+        await world.publish("a", "short", ttl=1.0)
+        await world.publish("a", "long")
+        world.clock.advance(2.0)
+        reader = await world.read("a", last=str(first))
+        await world.settle()
+        assert reader.data == ["long"]
+        assert reader.gaps == []
+
+
+async def test_ttl_expired_before_trimming_is_not_a_gap() -> None:
+    """Trimming what had expired by its own ttl announces nothing (W25)."""
+    async with World(Retention(age=10.0), window_count=1) as world:
+        (first,) = await world.publish("a", "first")
+        world.clock.advance(5.0)
+        await world.publish("a", "short", ttl=1.0)
+        world.clock.advance(20.0)
+        await world.publish("b", "now")
+        reader = await world.read("a", last=str(first))
+        await world.settle()
+        assert reader.gaps == []
+
+
+@pytest.mark.parametrize("last", ["foo_12", "", "42", "zzz-1", "abcdefgh-01"])
+async def test_malformed_position_continues_at_the_head_with_a_gap(last: str) -> None:
+    """An id that is not ours is an unknown position, said so, and never a replay of everything (W13, W25)."""
+    async with World() as world:
+        await world.publish("a", "old")
+        reader = await world.read("a", last=last)
+        await world.publish("a", "new")
+        await world.settle()
+        (gap,) = reader.gaps
+        assert json.loads(gap.data)["reason"] == "unknown_position"
+        assert json.loads(gap.data)["from"] is None
+        assert reader.data == ["new"]
+
+
+async def test_position_ahead_of_the_head_continues_at_the_head_with_a_gap() -> None:
+    """A position from the future is not trusted (W25)."""
+    async with World() as world:
+        (position,) = await world.publish("a", "old")
+        reader = await world.read("a", last=f"{position.epoch}-99")
+        await world.publish("a", "new")
+        await world.settle()
+        assert [json.loads(gap.data)["reason"] for gap in reader.gaps] == ["ahead"]
+        assert reader.gaps[0].id == str(position)
+        assert reader.data == ["new"]
+
+
+async def test_position_of_another_epoch_replays_what_is_retained_after_a_gap() -> None:
+    """After a restart without its log the hub says so and gives all it has (W10, W25)."""
+    async with World() as world:
+        await world.publish("a", "1", "2")
+        reader = await world.read("a", last=f"{EPOCH_OF_ANOTHER_LOG}-1")
+        await world.settle()
+        assert [event.type for event in reader.events] == ["auth", "gap", "message", "message"]
+        assert reader.data == ["1", "2"]
+        assert reader.events[0].id == f"{EPOCH_OF_ANOTHER_LOG}-1"
+
+
+async def test_turning_live_between_two_slices_gives_no_event_twice() -> None:
+    """A stream that becomes LIVE while its event is still being fanned out gets it once (W5)."""
+    async with World() as world:
+        first = await world.read("a")
+        await world.settle()
+        await world.publish("a", "1")  # taken in, not yet fanned out
+        late = await world.read("a", last=first.last_id)
+        assert late.connection.state is State.LIVE
+        await world.settle()
+        assert first.data == ["1"]
+        assert late.data == ["1"]
+
+
+async def test_live_stalled_and_live_again_within_one_fan_out_gives_no_event_twice() -> None:
+    """LIVE → CATCHING_UP → LIVE in one pass neither loses nor doubles (W5)."""
+    async with World() as world:
+        reader = await world.read("a")
+        await world.settle()
+        reader.stick()
+        await world.publish("a", "x" * 20_000)
+        await world.settle()
+        assert reader.connection.state is State.CATCHING_UP
+        await world.publish("a", "2")
+        reader.drain()
+        assert reader.connection.state is State.LIVE
+        await world.settle()
+        assert [len(item) for item in reader.data] == [20_000, 1]
+
+
+async def test_a_slow_reader_costs_no_queue_and_loses_nothing_retained() -> None:
+    """A stuck reader holds its high-water mark at most, and reads on from the log (DESIGN 3)."""
+    async with World() as world:
+        reader = await world.read("a")
+        await world.settle()
+        reader.stick()
+        for index in range(100):
+            await world.publish("a", f"{index:04}" + "x" * 1000)
+            await world.settle()
+        assert reader.sink.held < 40_000
+        while len(reader.data) < 100:
+            before = len(reader.data)
+            reader.sink.held = 0
+            world.engine.pump(reader.connection)
+            await world.settle()
+            assert len(reader.data) > before
+        assert [item[:4] for item in reader.data] == [f"{index:04}" for index in range(100)]
+
+
+async def test_a_window_that_never_covered_a_topic_is_not_believed() -> None:
+    """Events of B published while this hub did not listen to B are read from the broker (W6)."""
+    async with World(window_count=3) as world:
+        (position,) = await world.publish("b", "b1")
+        await world.publish("b", "b2")
+        await world.publish("a", "1", "2", "3", "4")  # b2 has left the window
+        reader = await world.read("b", last=str(position))
+        await world.settle()
+        assert reader.data == ["b2"]
+        assert world.engine.stats.history_reads == 1
+
+
+async def test_coverage_ends_when_the_hub_leaves_a_topic() -> None:
+    """After the last reader of B left, the window vouches for nothing of B (W6)."""
+    async with World() as world:
+        window = world.engine._window
+        reader = await world.read("b")
+        await world.settle()
+        topics = reader.connection.subscription.topics
+        assert window.covers(topics, world.engine.position.offset)
+        reader.leave()
+        assert not window.covers(topics, world.engine.position.offset)
+
+
+async def test_an_event_of_several_topics_is_one_event_and_delivered_once() -> None:
+    """A reader of both topics and of a pattern over them gets it once, under the first topic (W27)."""
+    async with World() as world:
+        reader = await world.read("a", "b", "*")
+        await world.publish(["a", "b"], "both")
+        await world.settle()
+        (event,) = [event for event in reader.events if event.type == "message"]
+        assert event.topic == "a"
+        assert event.id == str(world.engine.position)
+
+
+async def test_pattern_readers_get_what_matches_and_nothing_else() -> None:
+    """``news/*`` is one segment, ``log/**`` is the rest."""
+    async with World() as world:
+        reader = await world.read("news/*", "log/**")
+        for topic in ("news/a", "news/a/b", "log", "log/x", "log/x/y", "other"):
+            await world.publish(topic, topic)
+        await world.settle()
+        assert reader.data == ["news/a", "log/x", "log/x/y"]
+        back = await world.read("news/*", "log/**", last=reader.events[0].id)
+        await world.settle()
+        assert back.data == reader.data
+
+
+async def test_sealed_ids_carry_the_token_in_every_id() -> None:
+    """On a ticket stream auth, events and gap all carry the resume token before the position (W1, W31)."""
+    token = "abcdefghijklmnopqrstuvwx23"
+    async with World(Retention(count=1), window_count=1) as world:
+        (first, *_) = await world.publish("a", "1", "2", "3")
+        reader = await world.read("a", last=str(first), token=token)
+        await world.publish("a", "4")
+        await world.settle()
+        ids = [event.id for event in reader.events]
+        assert all(event_id is not None and event_id.startswith(f"{token}_") for event_id in ids)
+        assert reader.data[-1] == "4"
+
+
+async def test_envelope_puts_topic_type_and_data_into_one_json() -> None:
+    """``?envelope=1`` lets a native page know the topic (W27)."""
+    async with World() as world:
+        reader = await world.read("a", envelope=True)
+        await world.publish("a", {"x": 1}, event="tick")
+        await world.settle()
+        (event,) = [event for event in reader.events if event.type == "message"]
+        assert json.loads(event.data) == {"topic": "a", "type": "tick", "data": '{"x":1}'}
+
+
+async def test_since_hides_older_events_and_makes_no_gap_of_them() -> None:
+    """A grant given today replays nothing of yesterday, and misses nothing of it (W21)."""
+    async with World(Retention(count=3), window_count=1) as world:
+        (first, *_) = await world.publish("a", "1", "2")
+        world.clock.advance(100.0)
+        granted = world.clock.wall()
+        world.clock.advance(1.0)
+        await world.publish("a", "3")
+        await world.publish("b", "x")
+        reader = await world.read("a", last=str(first), since={"a": granted})
+        await world.settle()
+        assert reader.data == ["3"]
+        assert reader.gaps == []
+
+
+async def test_frames_of_one_tick_are_joined_into_one_write() -> None:
+    """When publishes outrun writes, one write carries them all, in order."""
+    async with World() as world:
+        readers = [await world.read("a") for _ in range(5)]
+        await world.settle()
+        before = world.engine.stats.writes
+        await world.publish("a", *[str(index) for index in range(20)])
+        await world.settle()
+        assert world.engine.stats.writes - before == 5
+        assert all(reader.data == [str(index) for index in range(20)] for reader in readers)
+
+
+async def test_overload_makes_publishers_wait_or_refuses_them() -> None:
+    """When fan-out is late, in-process publishers wait and HTTP ones get 429 (W29)."""
+    async with World(window_count=4) as world:
+        reader = await world.read("a")
+        await world.settle()
+        await world.publish("a", "1", "2", "3")  # more than half the window is not fanned out
+        assert world.engine._handle is not None
+        world.engine._handle.cancel()  # and will not be, until the end of this test
+        with pytest.raises(TooManyRequests) as refusal:
+            await world.engine.publish([], wait=False)
+        assert refusal.value.code == "overloaded"
+        waiting = asyncio.ensure_future(world.publish("a", "4"))
+        await world.settle()
+        assert not waiting.done()
+        world.engine._run_slice()
+        await world.settle()
+        assert waiting.done()
+        assert reader.data == ["1", "2", "3", "4"]
+
+
+async def test_expiry_announces_itself_then_ends_the_stream() -> None:
+    """``auth: expiring`` comes 30 s before, ``auth: expired`` at the end, then the stream closes."""
+    async with World() as world:
+        identity = Identity(subject="alice", expires_at=world.clock.wall() + 100.0, way="bearer")
+        reader = await world.read("a", identity=identity)
+        for moment, sessions in ((69.0, ["valid"]), (2.0, ["valid", "expiring"])):
+            world.clock.advance(moment)
+            world.engine.tick()
+            assert [json.loads(event.data)["session"] for event in reader.events] == sessions
+        assert not reader.sink.closed
+        world.clock.advance(30.0)
+        world.engine.tick()
+        assert [json.loads(event.data)["session"] for event in reader.events][-1] == "expired"
+        assert reader.sink.closed
+        assert reader.connection.id not in world.engine.connections
+
+
+async def test_refresh_extends_a_stream_in_place() -> None:
+    """After a refresh the old end passes without effect, and the new one is announced again."""
+    async with World() as world:
+        identity = Identity(subject="alice", expires_at=world.clock.wall() + 60.0, way="bearer")
+        reader = await world.read("a", identity=identity)
+        fresh = replace(identity, expires_at=world.clock.wall() + 600.0)
+        world.engine.refresh(reader.connection, replace(reader.connection.subscription, identity=fresh))
+        world.clock.advance(120.0)
+        world.engine.tick()
+        assert not reader.sink.closed
+        assert [json.loads(event.data)["session"] for event in reader.events] == ["valid", "refreshed"]
+        world.clock.advance(460.0)
+        world.engine.tick()
+        assert json.loads(reader.events[-1].data)["session"] == "expiring"
+
+
+async def test_heartbeat_is_one_line_to_every_quiet_stream() -> None:
+    """Each stream gets one ``:`` line per interval, and no more."""
+    async with World(heartbeat=15.0) as world:
+        readers = [await world.read("a") for _ in range(7)]
+        await world.settle()
+        lengths = [len(reader.sink.data) for reader in readers]
+        world.engine.tick()
+        base = [len(reader.sink.data) for reader in readers]
+        for _ in range(60):
+            world.clock.advance(0.25)
+            world.engine.tick()
+        grown = [len(reader.sink.data) - length for reader, length in zip(readers, base, strict=True)]
+        assert lengths
+        assert grown == [2] * 7
+
+
+async def test_a_reader_that_takes_nothing_for_a_minute_is_closed() -> None:
+    """A stalled reader goes after 60 s and may resume (W32)."""
+    async with World(stall_timeout=60.0) as world:
+        reader = await world.read("a")
+        await world.settle()
+        reader.stick()
+        await world.publish("a", "x" * 20_000)
+        await world.settle()
+        for _ in range(4 * 59):
+            world.clock.advance(0.25)
+            world.engine.tick()
+        assert not reader.sink.aborted
+        for _ in range(4 * 17):
+            world.clock.advance(0.25)
+            world.engine.tick()
+        assert reader.sink.aborted
+        assert reader.connection.closed_by is reasons.STALLED
+
+
+async def test_revocation_between_check_and_entry_is_seen() -> None:
+    """A stream is indexed and checked in one step: what was revoked meanwhile does not get in (W17)."""
+    async with World() as world:
+        now = world.clock.wall()
+        world.engine.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
+        with pytest.raises(CredentialInvalid):
+            await world.read("a")
+        assert world.engine.connections == {}
+
+
+async def test_revocation_ends_exactly_the_streams_it_concerns() -> None:
+    """A revoked subject's streams end with ``bye`` that forbids coming back; others stay (W17, W37)."""
+    async with World() as world:
+        mine = await world.read("a")
+        other = await world.read("a", identity=Identity(subject="bob", way="bearer"))
+        now = world.clock.wall()
+        ended = world.engine.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
+        assert ended == 1
+        assert b"retry: 2147483647\n" in mine.sink.data
+        assert json.loads(mine.events[-1].data) == {"reason": "revoked", "reconnect": False}
+        assert not other.sink.closed
+
+
+async def test_nothing_is_written_after_the_end() -> None:
+    """An event fanned out in the tick of a revocation does not reach the revoked stream (W4)."""
+    async with World() as world:
+        reader = await world.read("a")
+        await world.settle()
+        await world.publish("a", "secret")
+        now = world.clock.wall()
+        world.engine.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
+        await world.settle()
+        assert reader.data == []
+        assert reader.events[-1].type == "bye"
+
+
+async def test_drain_says_bye_to_all_and_refuses_new_streams() -> None:
+    """On shutdown each stream is told to come back, and nobody new is let in."""
+    async with World(drain_window=0.05) as world:
+        readers = [await world.read("a") for _ in range(10)]
+        await world.engine.drain()
+        for reader in readers:
+            assert json.loads(reader.events[-1].data) == {"reason": "draining", "reconnect": True}
+            assert reader.sink.closed
+        with pytest.raises(Unavailable):
+            await world.read("a")
+
+
+async def test_leaving_frees_everything_at_once() -> None:
+    """After the last stream has gone, no index, timer or count remembers it."""
+    async with World() as world:
+        for index in range(100):
+            identity = Identity(subject=f"u{index}", expires_at=world.clock.wall() + 50.0, way="bearer", family="f")
+            reader = await world.read(f"user/u{index}", "all/*", identity=identity)
+            await world.settle()
+            reader.leave()
+            reader.leave()
+        engine = world.engine
+        assert engine.connections == {}
+        assert engine.topic_count == 0
+        for held in (engine._by_subject, engine._by_family, engine._by_address, engine._readers):
+            assert held == {}
+        assert len(engine._timers) == 0
+        assert engine._window._covered == {}
+
+
+async def test_canary_goes_through_the_log_and_is_shown_to_nobody() -> None:
+    """Readiness sends an event through the broker that no stream ever sees (FIELD)."""
+    async with World() as world:
+        reader = await world.read("**")
+        await world.settle()
+        start = reader.last_id
+        assert await world.engine.canary() >= 0.0
+        await world.publish("a", "1")
+        await world.settle()
+        back = await world.read("**", last=start)
+        await world.settle()
+        assert reader.data == ["1"]
+        assert back.data == ["1"]
+
+
+async def test_position_of_connection_ids_names_the_node() -> None:
+    """A connection id begins with its node, so that commands find it (W42)."""
+    async with World() as world:
+        reader = await world.read("a")
+        assert str(auth(reader)["connection"]).startswith(world.engine.node + ".")
