@@ -39,6 +39,9 @@ class Sink:
             if self.stuck:
                 self.held += len(data)
 
+    chunked = False
+    put = write
+
     def close(self) -> None:
         """Note the end."""
         self.closed = True

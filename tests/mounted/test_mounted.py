@@ -11,6 +11,7 @@ import pytest
 from servers import ask, uvicorn
 
 APP = "mounted.apps:app"
+PATHS = {"plain": (), "direct": ("--http", "sseal.server.uvicorn:StreamProtocol")}
 HEADERS = {"X-User": "alice", "Accept": "text/event-stream"}
 SITUATIONS = {
     "bare": {},
@@ -23,11 +24,12 @@ SITUATIONS = {
 }
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", SITUATIONS)
-async def test_a_mounted_hub_streams_under_the_hosts_middleware(name: str, tmp_path: Path) -> None:
+async def test_a_mounted_hub_streams_under_the_hosts_middleware(name: str, path: str, tmp_path: Path) -> None:
     """Without a lifespan and under every middleware: head first, then auth, then events at once (W3, W39)."""
     env = SITUATIONS[name]
-    with uvicorn(APP, tmp_path / "log", env=env) as server:
+    with uvicorn(APP, tmp_path / "log", *PATHS[path], env=env) as server:
         headers = {**HEADERS, "Accept-Encoding": "gzip", "Origin": "https://app.example"} if "CORS" in env else HEADERS
         if "CORS" in env:
             headers = {**headers, "Origin": f"http://127.0.0.1:{server.port}"}
@@ -45,9 +47,10 @@ async def test_a_mounted_hub_streams_under_the_hosts_middleware(name: str, tmp_p
         assert server.stop() < 5.0
 
 
-async def test_a_client_that_leaves_is_noticed_under_middleware(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_client_that_leaves_is_noticed_under_middleware(path: str, tmp_path: Path) -> None:
     """Hanging up frees the stream at once, also behind four layers."""
-    with uvicorn(APP, tmp_path / "log", env={"LAYERS": "4"}) as server:
+    with uvicorn(APP, tmp_path / "log", *PATHS[path], env={"LAYERS": "4"}) as server:
         async with ask(server.port, "/sse/events", headers=HEADERS) as stream:
             await stream.until("auth")
         async with asyncio.timeout(10.0):
@@ -59,10 +62,11 @@ async def test_a_client_that_leaves_is_noticed_under_middleware(tmp_path: Path) 
                     break
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("layers", ["0", "2"])
-async def test_sigterm_ends_open_streams_with_bye(layers: str, tmp_path: Path) -> None:
+async def test_sigterm_ends_open_streams_with_bye(layers: str, path: str, tmp_path: Path) -> None:
     """Plain uvicorn with open streams is gone in under 5 s, and every reader was told to come back (W34)."""
-    with uvicorn(APP, tmp_path / "log", env={"LAYERS": layers}) as server:
+    with uvicorn(APP, tmp_path / "log", *PATHS[path], env={"LAYERS": layers}) as server:
         async with ask(server.port, "/sse/events", headers=HEADERS) as stream:
             await stream.until("auth")
             stopping = asyncio.create_task(asyncio.to_thread(server.stop))

@@ -13,7 +13,7 @@ __all__ = ["PlainSink"]
 class PlainSink:
     """Takes bytes at once and hands them to ``send`` in a task.
 
-    :param first: the first body, already counted.
+    :param first: what is to be sent first; empty when the first body was sent already.
     :param drained: called when everything taken has been handed over, so that the stream may read on.
     :param gone: called once when the client has left.
     :param close_timeout: seconds a closing stream may take to hand over the rest (WHY 32).
@@ -22,7 +22,7 @@ class PlainSink:
     def __init__(
         self, first: bytes, *, drained: Callable[[], None], gone: Callable[[], None], close_timeout: float
     ) -> None:
-        self._chunks = [first]
+        self._chunks = [first] if first else []
         self._size = len(first)
         self._drained = drained
         self._gone = gone
@@ -31,6 +31,8 @@ class PlainSink:
         self._dead = False
         self._wake: asyncio.Future[None] | None = None
         self._task: asyncio.Task[object] | None = None
+
+    chunked = False
 
     @property
     def buffered(self) -> int:
@@ -45,6 +47,8 @@ class PlainSink:
         self._size += len(data)
         self._wake_up()
 
+    put = write
+
     def close(self) -> None:
         """End the response after what was taken, at most ``close_timeout`` seconds from now."""
         if self._closing or self._dead:
@@ -55,11 +59,15 @@ class PlainSink:
             asyncio.get_running_loop().call_later(self._close_timeout, self.abort)
 
     def abort(self) -> None:
-        """Give up what was taken and end."""
+        """Give up what was taken and end: at once if ``send`` is not waiting, else by cancelling it."""
         if self._dead:
             return
-        self._dead = True
         self._chunks.clear()
+        if self._wake is not None and not self._wake.done():
+            self._closing = True
+            self._wake.set_result(None)
+            return
+        self._dead = True
         if self._task is not None:
             self._task.cancel()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
@@ -43,7 +44,7 @@ _HEAD: Final = (
 )
 _CLOSE: Final = (b"connection", b"close")  # what follows a stream on its connection may be lost (WHY 33)
 
-logger = logging.getLogger("sseal.access")
+logger = logging.getLogger("sseal.asgi")
 
 
 class Subscribe:
@@ -188,30 +189,46 @@ class Subscribe:
                 self._services.engine.close(connection, reasons.REPLACED)
 
     async def _stream(self, connection: Connection, scope: Scope, receive: Receive, send: Send) -> None:
-        engine, clock = self._services.engine, self._services.clock
+        """Send head and first body; then the hub owns the transport, or this task serves the plain path."""
+        engine = self._services.engine
+        owned = False
         try:
-            sink = PlainSink(
-                engine.opening(connection),
-                drained=lambda: engine.pump(connection),
-                gone=lambda: engine.leave(connection, reasons.CLIENT_GONE),
-                close_timeout=self._services.settings.close_timeout,
-            )
+            first = engine.opening(connection)
             await send({"type": "http.response.start", "status": 200, "headers": _head(scope)})
-            engine.attach(connection, sink)
-            await sink.run(receive, send)
+            direct = scope.get("extensions", {}).get("sseal.direct")
+            if direct is not None:
+                await send({"type": "http.response.body", "body": first, "more_body": True})
+                owned = self._own(connection, await direct.detach(first))
+                first = b""
+            if not owned:
+                await self._plain(connection, first, receive, send)
         finally:
-            engine.leave(connection, reasons.CLIENT_GONE)
-            logger.info(
-                "stream closed",
-                extra={
-                    "connection": connection.id,
-                    "way": connection.subscription.identity.way,
-                    "subject": connection.subscription.identity.subject,
-                    "seconds": round(clock.monotonic() - connection.opened_at, 3),
-                    "delivered": connection.delivered,
-                    "reason": connection.closed_by.name if connection.closed_by else "",
-                },
-            )
+            if not owned:
+                engine.leave(connection, reasons.CLIENT_GONE)
+
+    def _own(self, connection: Connection, sink: Any) -> bool:
+        """Take the direct sink over, if there is one."""
+        if sink is None:
+            return False
+        engine = self._services.engine
+        sink.begin(
+            drained=partial(engine.pump, connection),
+            gone=partial(engine.leave, connection, reasons.CLIENT_GONE),
+            close_timeout=self._services.settings.close_timeout,
+        )
+        engine.attach(connection, sink)
+        return True
+
+    async def _plain(self, connection: Connection, first: bytes, receive: Receive, send: Send) -> None:
+        engine = self._services.engine
+        sink = PlainSink(
+            first,
+            drained=partial(engine.pump, connection),
+            gone=partial(engine.leave, connection, reasons.CLIENT_GONE),
+            close_timeout=self._services.settings.close_timeout,
+        )
+        engine.attach(connection, sink)
+        await sink.run(receive, send)
 
     async def _transient(self, error: TooManyRequests | Unavailable, scope: Scope, send: Send) -> None:
         """Refuse a native EventSource for now, by a stream it survives (WHY 35)."""

@@ -56,6 +56,7 @@ PRUNE_EVERY: Final = 240
 """Ticks between two removals of expired revocations."""
 
 logger = logging.getLogger("sseal.hub")
+access = logging.getLogger("sseal.access")
 
 
 class Stats:
@@ -276,7 +277,7 @@ class Engine:
                 connection.position = last
                 sink = connection.sink
                 assert sink is not None
-                sink.write(framer.join(mine, connection.token, connection.envelope))
+                sink.put(framer.join(mine, connection.token, connection.envelope, sink.chunked))
                 connection.delivered += len(mine)
                 stats.delivered += len(mine)
                 if sink.buffered > HIGH_WATER:
@@ -375,6 +376,18 @@ class Engine:
                 del self._by_address[connection.address]
         self.unlisten(connection.subscription)
         self.stats.closed[reason.name] = self.stats.closed.get(reason.name, 0) + 1
+        if access.isEnabledFor(logging.INFO):
+            access.info(
+                "stream closed",
+                extra={
+                    "connection": connection.id,
+                    "way": identity.way,
+                    "subject": identity.subject,
+                    "seconds": round(self.clock.monotonic() - connection.opened_at, 3),
+                    "delivered": connection.delivered,
+                    "reason": reason.name,
+                },
+            )
 
     def close(self, connection: Connection, reason: CloseReason, *, retry_ms: int | None = None) -> None:
         """End a stream with the events its reason calls for."""
@@ -508,7 +521,7 @@ class Engine:
         if subscription.since:
             mine = [f for f in mine if subscription.visible(f.entry.topics, f.entry.published_at)]
         if mine:
-            sink.write(Framer().join(mine, connection.token, connection.envelope))
+            sink.put(Framer().join(mine, connection.token, connection.envelope, sink.chunked))
             connection.delivered += len(mine)
             self.stats.delivered += len(mine)
             self.stats.writes += 1

@@ -46,25 +46,34 @@ class Frame:
 
 
 class Framer:
-    """Joins frames for many streams; equal lists of frames are joined once (WHY 31)."""
+    """Joins frames for many streams; equal lists of frames are joined once per framing (WHY 31)."""
 
     __slots__ = ("_cache",)
 
     def __init__(self) -> None:
-        self._cache: dict[tuple[tuple[int, ...], bool, bool], bytes | list[bytes]] = {}
+        self._cache: dict[object, bytes | list[bytes]] = {}
 
-    def join(self, frames: Sequence[Frame], token: bytes | None, envelope: bool) -> bytes:
+    def join(self, frames: Sequence[Frame], token: bytes | None, envelope: bool, chunked: bool) -> bytes:
         """Return the bytes of ``frames`` for a stream with that token (None: plain ids) and framing."""
-        key = (tuple([frame.offset for frame in frames]), envelope, token is not None)
+        offsets: object = frames[0].offset if len(frames) == 1 else tuple([frame.offset for frame in frames])
+        key = (offsets, envelope, chunked, token is None)
         shared = self._cache.get(key)
         if shared is None:
-            tails = [frame.tail(envelope) for frame in frames]
-            shared = wire.join_plain(tails) if token is None else wire.sealed_parts(tails)
-            self._cache[key] = shared
-        if token is None:
-            assert isinstance(shared, bytes)
-            return shared
-        return token.join(shared)  # type: ignore[arg-type]
+            shared = self._cache[key] = _encode([frame.tail(envelope) for frame in frames], token, chunked)
+        return shared if token is None else token.join(shared)  # type: ignore[return-value, arg-type]
+
+
+def _encode(tails: list[bytes], token: bytes | None, chunked: bool) -> bytes | list[bytes]:
+    """Return what streams share: all the bytes, or the parts around their tokens, which have one length."""
+    if token is None:
+        joined = wire.join_plain(tails)
+        return b"%x\r\n%b\r\n" % (len(joined), joined) if chunked else joined
+    parts = wire.sealed_parts(tails)
+    if chunked:
+        size = sum(map(len, parts)) + len(tails) * len(token)
+        parts[0] = b"%x\r\n%b" % (size, parts[0])
+        parts[-1] += b"\r\n"
+    return parts
 
 
 class Window:

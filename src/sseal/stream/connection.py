@@ -19,12 +19,21 @@ class Sink(Protocol):
     """Where the bytes of one stream go. None of its methods waits; all are no-ops once it is dead (WHY 4)."""
 
     @property
+    def chunked(self) -> bool:
+        """Whether `put` takes HTTP/1.1 chunks (RFC 9112 section 7.1) rather than bare bytes."""
+        ...
+
+    @property
     def buffered(self) -> int:
         """Bytes taken that have not reached the kernel."""
         ...
 
+    def put(self, framed: bytes) -> None:
+        """Take bytes in the framing that `chunked` names; what many streams share is framed once."""
+        ...
+
     def write(self, data: bytes) -> None:
-        """Take bytes, in order."""
+        """Take bare bytes, in order with what was put."""
         ...
 
     def close(self) -> None:

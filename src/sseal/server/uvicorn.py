@@ -1,0 +1,304 @@
+"""The direct path: on uvicorn with httptools a stream's bytes go straight to its socket.
+
+``StreamProtocol`` is uvicorn's own HTTP protocol with one addition: requests that may become streams find
+``scope["extensions"]["sseal.direct"]``. The app sends the head and the first body through ``send`` as ever, then
+awaits ``detach(first_body)``. That is True only once uvicorn itself has put exactly this head and body on the
+transport (WHY 3); from then on the request's task may end, and the hub owns the transport through a `DirectSink`.
+
+Everything private of uvicorn that is used here is looked for at start, see `missing`; without it, and for TLS,
+HTTP/1.0 and HEAD, streams use the plain path with the same semantics.
+
+Use it with any app: ``uvicorn --http sseal.server.uvicorn:StreamProtocol app:app``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+from weakref import ref
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+__all__ = ["Direct", "DirectSink", "StreamProtocol", "missing"]
+
+DETACH_PATIENCE: Final = 0.1
+"""Seconds middleware may hold the head and the first body back before the stream stays on the plain path."""
+MAX_SURPLUS: Final = 4096
+"""Bytes a client may send on a stream, which asks for nothing more, before it is cut off (WHY 33)."""
+MAX_NOTED: Final = 8
+"""Pieces of a body that are noted; a stream's first body comes in one, or in a few through middleware."""
+NOTSENT_LOWAT: Final = 16 * 1024
+"""Unsent bytes the kernel takes per stream: 113 KiB in all for a stalled reader instead of 3.9 MiB (WHY 32)."""
+KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""Probes that find a peer that vanished without a FIN, within a minute."""
+
+logger = logging.getLogger("sseal.server")
+
+
+def missing() -> list[str]:
+    """Return the names of uvicorn's internals that the direct path needs and this version lacks."""
+    needed: dict[str, Any] = {
+        "HttpToolsProtocol._start_asgi_task": getattr(HttpToolsProtocol, "_start_asgi_task", None),
+        "HttpToolsProtocol.shutdown": getattr(HttpToolsProtocol, "shutdown", None),
+        "HttpToolsProtocol._unset_keepalive_if_required": getattr(
+            HttpToolsProtocol, "_unset_keepalive_if_required", None
+        ),
+        "RequestResponseCycle.send": getattr(RequestResponseCycle, "send", None),
+    }
+    lacking = [name for name, value in needed.items() if not callable(value)]
+    fields = RequestResponseCycle.__init__.__code__.co_names
+    lacking += [
+        f"RequestResponseCycle.{name}"
+        for name in ("disconnected", "response_complete", "chunked_encoding", "response_started")
+        if name not in fields
+    ]
+    return lacking
+
+
+_MISSING: Final = missing()
+if _MISSING:
+    logger.warning("this uvicorn lacks %s; streams use the plain path", ", ".join(_MISSING))
+
+
+class DirectSink(asyncio.Protocol):
+    """The sink of the direct path, and the protocol of its transport from `Direct.detach` on.
+
+    With nothing buffered it writes to the socket itself; a short write hands the rest to the transport without a
+    copy. Once dead it has forgotten its descriptor in the same synchronous step, because the kernel may give that
+    number to somebody else's connection at once (WHY 4).
+    """
+
+    __slots__ = ("_clear", "_close_timeout", "_connections", "_drained", "_fd", "_gone", "_surplus", "_transport")
+
+    chunked = True
+
+    def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
+        self._transport = transport
+        self._connections = connections
+        self._fd: int = transport.get_extra_info("socket").fileno()
+        self._clear = False
+        self._surplus = 0
+        self._close_timeout = 1.0
+        self._drained: Callable[[], None] | None = None
+        self._gone: Callable[[], None] | None = None
+
+    def begin(self, *, drained: Callable[[], None], gone: Callable[[], None], close_timeout: float) -> None:
+        """Say whom to tell when everything was written, and when the client has left."""
+        self._drained = drained
+        self._gone = gone
+        self._close_timeout = close_timeout
+
+    @property
+    def buffered(self) -> int:
+        """Bytes the transport holds because the kernel did not take them."""
+        if self._clear or self._fd < 0:
+            return 0
+        return self._transport.get_write_buffer_size()
+
+    def put(self, framed: bytes) -> None:
+        """Write bytes that are chunks already (RFC 9112 section 7.1)."""
+        if self._fd < 0:
+            return
+        if not self._clear:
+            if self._transport.get_write_buffer_size():
+                self._transport.write(framed)
+                return
+            self._clear = True
+        try:
+            written = os.write(self._fd, framed)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            self.abort()
+            return
+        if written < len(framed):
+            self._clear = False
+            self._transport.write(memoryview(framed)[written:])
+
+    def write(self, data: bytes) -> None:
+        """Write bytes as one chunk."""
+        self.put(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def close(self) -> None:
+        """Write the last chunk and close; abort when the client does not take it in time (WHY 32)."""
+        if self._fd < 0:
+            return
+        self.put(b"0\r\n\r\n")
+        transport, self._fd, self._gone = self._transport, -1, None
+        transport.close()
+        asyncio.get_running_loop().call_later(self._close_timeout, transport.abort)
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._fd < 0:
+            return
+        self._fd = -1
+        self._transport.abort()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when it shuts down: a stream nobody drained ends now."""
+        if self._gone is not None:
+            self._gone()
+        self.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Drop what the client sends, up to a bound."""
+        self._surplus += len(data)
+        if self._surplus > MAX_SURPLUS:
+            self._leave()
+
+    def eof_received(self) -> None:
+        """Take a half-closed connection as a client that has gone."""
+        self._leave()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the descriptor, and say that the client has gone."""
+        del exc
+        self._fd = -1
+        self._connections.discard(self)
+        self._tell()
+
+    def pause_writing(self) -> None:
+        """The transport holds bytes: nothing may pass it."""
+        self._clear = False
+
+    def resume_writing(self) -> None:
+        """The transport is empty again: the stream may read on."""
+        if self._fd >= 0:
+            self._clear = True
+            if self._drained is not None:
+                self._drained()
+
+    def _leave(self) -> None:
+        self.abort()
+        self._tell()
+
+    def _tell(self) -> None:
+        gone, self._gone, self._drained = self._gone, None, None
+        if gone is not None:
+            gone()
+
+
+class NotedCycle(RequestResponseCycle):
+    """A request of uvicorn that remembers what of its response is on the transport, while that is of interest."""
+
+    noted: list[bytes] | None
+    changed: asyncio.Event | None
+
+    async def send(self, message: Any) -> None:
+        """Pass it on to the transport, and note it."""
+        await super().send(message)
+        if self.noted is None or self.disconnected:
+            return
+        if message["type"] == "http.response.start":
+            plain = not any(name.lower() == b"content-encoding" for name, _ in message.get("headers", ()))
+            if not plain or message["status"] != 200:
+                self.noted = None
+        elif self.response_complete or len(self.noted) >= MAX_NOTED:
+            self.noted = None
+        elif message.get("body"):
+            self.noted.append(message["body"])
+        if self.changed is not None:
+            self.changed.set()
+
+
+class Direct:
+    """What an app finds under ``scope["extensions"]["sseal.direct"]``: one request's way to its transport."""
+
+    __slots__ = ("_cycle", "_protocol")
+
+    def __init__(self, protocol: StreamProtocol, cycle: NotedCycle) -> None:
+        # Weak, because the request's scope holds this: a request shall be freed when it ends, not when gc runs.
+        self._protocol = ref(protocol)
+        self._cycle = ref(cycle)
+
+    async def detach(self, first: bytes) -> DirectSink | None:
+        """Take the transport over if exactly a plain head and ``first`` are on it; else None.
+
+        Waits up to `DETACH_PATIENCE` seconds for middleware to hand them on.
+        """
+        protocol, cycle = self._protocol(), self._cycle()
+        if protocol is None or cycle is None:
+            return None
+        if not _on_transport(cycle, first):
+            cycle.changed = asyncio.Event()
+            try:
+                async with asyncio.timeout(DETACH_PATIENCE):
+                    while not _on_transport(cycle, first):
+                        if cycle.noted is None or cycle.disconnected:
+                            return None
+                        cycle.changed.clear()
+                        await cycle.changed.wait()
+            except TimeoutError:
+                return None
+            finally:
+                cycle.changed = None
+        return protocol.detach(cycle)
+
+
+def _on_transport(cycle: NotedCycle, first: bytes) -> bool:
+    """Tell whether the server has put a plain chunked head and exactly these body bytes on the transport."""
+    return (
+        not cycle.disconnected
+        and cycle.response_started
+        and not cycle.response_complete
+        and cycle.chunked_encoding is True
+        and bool(cycle.noted)
+        and b"".join(cycle.noted or ()) == first
+    )
+
+
+class StreamProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol with a way out for streams. See the module docstring."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        scope = cycle.scope
+        if not _MISSING and scope["method"] == "GET" and scope["http_version"] == "1.1" and self.scheme == "http":
+            cycle.__class__ = NotedCycle
+            assert isinstance(cycle, NotedCycle)
+            cycle.noted, cycle.changed = [], None
+            scope["extensions"] = {**(scope.get("extensions") or {}), "sseal.direct": Direct(self, cycle)}  # type: ignore[dict-item]
+        super()._start_asgi_task(cycle, app)
+
+    def detach(self, cycle: RequestResponseCycle) -> DirectSink | None:
+        """Give the transport to a sink; the cycle's task may end without touching it."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or self.cycle is not cycle:
+            return None
+        sink = DirectSink(transport, self.connections)
+        cycle.disconnected = True  # whatever middleware still sends goes nowhere
+        cycle.message_event.set()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.flow.resume_writing()
+        self.connections.discard(self)
+        self.connections.add(sink)  # type: ignore[arg-type]
+        _tune(sink)
+        transport.set_write_buffer_limits(high=0)
+        transport.set_protocol(sink)
+        self.cycle = None  # type: ignore[assignment]
+        self.parser = None  # type: ignore[assignment]
+        self.pipeline.clear()
+        return sink
+
+
+def _tune(sink: DirectSink) -> None:
+    """Set the socket options of a stream (WHY 32); a kernel without one of them is fine."""
+    view = socket.socket(fileno=sink._fd)  # noqa: SLF001 - same module
+    try:
+        view.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            view.setsockopt(socket.IPPROTO_TCP, option, value)
+        view.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+        view.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+    except OSError as error:
+        logger.debug("socket option not set: %s", error)
+    finally:
+        view.detach()
+
+
+_TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
