@@ -1,0 +1,37 @@
+"""What commands print: results on stdout, everything else on stderr, and quiet when nobody reads it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+__all__ = ["BROKEN_PIPE", "escaped", "hint", "say"]
+
+BROKEN_PIPE = 141
+"""What a shell reports of a program whose reader has gone: 128 and the number of SIGPIPE."""
+
+
+def say(text: str) -> None:
+    """Print a result at once.
+
+    :raises typer.Exit: nobody reads stdout any more.
+    """
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(BROKEN_PIPE) from None
+
+
+def hint(text: str) -> None:
+    """Print a remark for a person."""
+    print(f"sseal: {text}", file=sys.stderr, flush=True)
+
+
+def escaped(text: str) -> str:
+    """Return one line of foreign text without what would steer a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,77 @@
+"""``sseal token``: a JWT for trying things out, and for scripts that publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ..auth.jwt import sign
+from ..clock import SystemClock
+from ..errors import InvalidInput
+from ..identity_sources.secret import new_secret
+from ..settings import load
+from ..topics import Pattern
+from .output import say
+
+__all__ = ["token"]
+
+_SIGNERS: Final = ("HS256", "HS384", "HS512")
+
+
+def token(
+    sub: Annotated[str, typer.Option(help="The subject: whom it speaks for.", metavar="NAME", show_default=False)],
+    subscribe: Annotated[
+        list[str] | None,
+        typer.Option(help="A topic or pattern it may read; repeatable.", metavar="PATTERN", show_default=False),
+    ] = None,
+    publish: Annotated[
+        list[str] | None,
+        typer.Option(help="A topic or pattern it may publish to; repeatable.", metavar="PATTERN", show_default=False),
+    ] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="It may administer the hub.")] = False,
+    ttl: Annotated[float, typer.Option(min=1, help="Seconds until it ends.", metavar="SECONDS")] = 3600.0,
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            help="Sign with this instead of jwt_secret; better in SSEAL_JWT_SECRET, where others cannot read it.",
+            metavar="TEXT",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file.", metavar="FILE", show_default="sseal.toml, if there is one")
+    ] = None,
+) -> None:
+    """Print a JWT, signed with the newest jwt_secret of the settings."""
+    if not sub:
+        raise InvalidInput("--sub", "must not be empty")
+    settings = load(config)
+    hub = settings.hub()
+    if secret is None and not hub.jwt_secret:
+        raise InvalidInput("jwt_secret", "there is none to sign with; set SSEAL_JWT_SECRET, or name --config FILE")
+    now = int(SystemClock().wall())
+    claims: dict[str, Any] = {hub.subject_claim: sub, "iat": now, "exp": now + int(ttl), "jti": new_secret()}
+    if hub.jwt_issuer is not None:
+        claims["iss"] = hub.jwt_issuer
+    if hub.jwt_audience:
+        claims["aud"] = hub.jwt_audience[0]
+    claims[hub.grants_claim] = {
+        "subscribe": _patterns("--subscribe", subscribe),
+        "publish": _patterns("--publish", publish),
+        "admin": admin,
+    }
+    allowed = [name for name in hub.jwt_algorithms or _SIGNERS if name in _SIGNERS]
+    if not allowed:
+        raise InvalidInput("jwt_algorithms", f"allows none of {', '.join(_SIGNERS)}, which a secret signs with")
+    try:
+        say(sign(claims, hub.jwt_secret[0] if secret is None else secret, algorithm=allowed[0]))
+    except InvalidInput as error:
+        raise InvalidInput("jwt_secret" if secret is None else "--secret", error.problem) from None
+
+
+def _patterns(flag: str, texts: list[str] | None) -> list[str]:
+    for text in texts or []:
+        Pattern.parse(text, flag)
+    return texts or []

@@ -1,0 +1,235 @@
+"""Runs the hub, or an app around it, on uvicorn: sockets, descriptors, signals, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..application import Hub
+from ..asgi.answers import not_found
+from ..errors import InvalidInput, SsealError
+from ..hub.settings import HubSettings
+from ..settings import Settings, refusals, warnings_of
+from ..telemetry import logs, redaction
+from .access import AccessLog
+
+__all__ = ["listen", "raise_descriptor_limit", "run", "serve"]
+
+BACKLOG: Final = 4096
+"""Connections the kernel holds while a reconnect storm is being accepted."""
+GRACE: Final = 3
+"""Seconds that requests may take to end after a signal."""
+STALLED_GRACE: Final = 1.5
+"""Seconds after which connections are dropped that still hold bytes their client does not read (WHY 32)."""
+SPARE_DESCRIPTORS: Final = 256
+"""Descriptors for everything but streams: other requests, files, the broker."""
+
+logger = logging.getLogger("sseal.server")
+
+
+def serve(settings: Settings) -> None:
+    """Serve one hub until SIGTERM or SIGINT.
+
+    :raises SsealError: the settings are unsafe or incomplete, the address is taken, or the hub did not start.
+    """
+    if refused := refusals(settings):
+        raise SsealError("\n".join(refused), code="refused")
+    logs.setup(level=settings.log_level, form=settings.log_format)
+    redaction.install()
+    # It speaks of the workers of a server that starts them itself; here the setting `workers` does.
+    os.environ.pop("WEB_CONCURRENCY", None)
+    hub_settings = settings.hub()
+    hub = Hub(hub_settings)
+    app: ASGIApp = hub.asgi if settings.metrics else _WithoutMetrics(hub.asgi)
+    listener = listen(settings.host, settings.port)
+    run(
+        AccessLog(app),
+        [listener],
+        ready=lambda: _announce(settings, hub_settings, listener),
+        root_path=settings.root_path,
+        proxy_headers=bool(settings.forwarded_allow_ips),
+        forwarded_allow_ips=list(settings.forwarded_allow_ips),
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+    )
+    logger.info("stopped")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address, not yet listening.
+
+    :raises InvalidInput: the address cannot be had; says why.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise InvalidInput("host", f"{host} is no address of this machine ({error.strerror})") from None
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise InvalidInput("port", f"cannot listen on {host}:{port} ({error.strerror}); choose another") from None
+    return listener
+
+
+def run(
+    app: ASGIApp, listeners: Sequence[socket.socket], *, ready: Callable[[], None] | None = None, **options: Any
+) -> None:
+    """Run an ASGI app on uvicorn until SIGTERM or SIGINT; then return, within five seconds.
+
+    There is no ``limit_concurrency``: it counts streams, and its 503 ends an EventSource for good (WHY 33).
+
+    :param listeners: bound sockets; closed at the end.
+    :param ready: called once requests are answered.
+    :param options: more options for ``uvicorn.Config``.
+    :raises SsealError: the app did not start.
+    :raises InvalidInput: the certificate or its key cannot be used.
+    """
+    config = uvicorn.Config(
+        app,
+        loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
+        http="httptools" if importlib.util.find_spec("httptools") else "h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+        backlog=BACKLOG,
+        workers=1,
+        **options,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or str(error)
+        raise InvalidInput("tls_cert_file", f"certificate or key cannot be used ({reason}); both are PEM") from None
+    server = _Server(config, ready)
+    try:
+        with _ending_at_signals(server):
+            server.run(sockets=list(listeners))
+    except SystemExit as error:
+        if error.code:
+            raise SsealError("the server did not start; the log says why", code="not_started") from None
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def raise_descriptor_limit(streams: int) -> str | None:
+    """Allow this process as many open files as the system lets it; return a warning if they are too few."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit than the one it reports
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    if soft == resource.RLIM_INFINITY:
+        return None
+    room = max(0, soft - SPARE_DESCRIPTORS)
+    if 0 < streams <= room:
+        return None
+    wanted = f"limits.streams is {streams}" if streams else "limits.streams sets no bound"
+    return f"{soft} open files are allowed, enough for {room} streams, and {wanted}; raise `ulimit -n` or lower it"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready and does not wait for clients that do not read."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets=sockets)
+        if self.started and self._ready is not None:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Shut down; the hub has drained its streams before this is called (WHY 34)."""
+        timer = asyncio.get_running_loop().call_later(STALLED_GRACE, self._drop_stalled)
+        try:
+            await super().shutdown(sockets=sockets)
+        finally:
+            timer.cancel()
+
+    def _drop_stalled(self) -> None:
+        """Drop connections with bytes nobody reads: to close them would wait for the client."""
+        for connection in list(self.server_state.connections):
+            transport: Any = getattr(connection, "transport", None)
+            if transport is not None and transport.get_write_buffer_size():
+                transport.abort()
+
+
+@contextlib.contextmanager
+def _ending_at_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Make the end by signal an ordinary one.
+
+    uvicorn raises the signals it got once more when it is done, for whoever handled them before.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if not server.should_exit:
+            raise SystemExit(0)
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _WithoutMetrics:
+    """Answers ``/metrics`` with 404."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        hidden = scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")) == "/metrics"
+        await (not_found if hidden else self._app)(scope, receive, send)
+
+
+def _announce(settings: Settings, hub: HubSettings, listener: socket.socket) -> None:
+    """Log what an operator wants to see first."""
+    host, port = listener.getsockname()[:2]
+    keys = bool(hub.jwt_secret or hub.jwt_public_key or hub.jwt_jwks_url)
+    closed = {"own"} if keys else {"own", "bearer", "query"}
+    logger.info(
+        "listening",
+        extra={
+            "address": f"{'https' if settings.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}",
+            "version": version("sseal"),
+            "ways": ", ".join(way for way in hub.credentials if way not in closed),
+            "broker": hub.broker,
+            "cookie": hub.session_cookie,
+        },
+    )
+    for text in filter(None, (*warnings_of(settings), raise_descriptor_limit(hub.limits.streams))):
+        logger.warning(text)
