@@ -40,6 +40,7 @@ class Sink:
                 self.held += len(data)
 
     chunked = False
+    clear = False
     put = write
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ class PlainSink:
         self._task: asyncio.Task[object] | None = None
 
     chunked = False
+    clear = False
 
     @property
     def buffered(self) -> int:

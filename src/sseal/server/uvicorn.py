@@ -72,7 +72,7 @@ class DirectSink(asyncio.Protocol):
     number to somebody else's connection at once (WHY 4).
     """
 
-    __slots__ = ("_clear", "_close_timeout", "_connections", "_drained", "_fd", "_gone", "_surplus", "_transport")
+    __slots__ = ("_close_timeout", "_connections", "_drained", "_fd", "_gone", "_surplus", "_transport", "clear")
 
     chunked = True
 
@@ -80,7 +80,7 @@ class DirectSink(asyncio.Protocol):
         self._transport = transport
         self._connections = connections
         self._fd: int = transport.get_extra_info("socket").fileno()
-        self._clear = False
+        self.clear = False
         self._surplus = 0
         self._close_timeout = 1.0
         self._drained: Callable[[], None] | None = None
@@ -95,7 +95,7 @@ class DirectSink(asyncio.Protocol):
     @property
     def buffered(self) -> int:
         """Bytes the transport holds because the kernel did not take them."""
-        if self._clear or self._fd < 0:
+        if self.clear or self._fd < 0:
             return 0
         return self._transport.get_write_buffer_size()
 
@@ -103,11 +103,11 @@ class DirectSink(asyncio.Protocol):
         """Write bytes that are chunks already (RFC 9112 section 7.1)."""
         if self._fd < 0:
             return
-        if not self._clear:
+        if not self.clear:
             if self._transport.get_write_buffer_size():
                 self._transport.write(framed)
                 return
-            self._clear = True
+            self.clear = True
         try:
             written = os.write(self._fd, framed)
         except BlockingIOError:
@@ -116,7 +116,7 @@ class DirectSink(asyncio.Protocol):
             self.abort()
             return
         if written < len(framed):
-            self._clear = False
+            self.clear = False
             self._transport.write(memoryview(framed)[written:])
 
     def write(self, data: bytes) -> None:
@@ -164,12 +164,12 @@ class DirectSink(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The transport holds bytes: nothing may pass it."""
-        self._clear = False
+        self.clear = False
 
     def resume_writing(self) -> None:
         """The transport is empty again: the stream may read on."""
         if self._fd >= 0:
-            self._clear = True
+            self.clear = True
             if self._drained is not None:
                 self._drained()
 

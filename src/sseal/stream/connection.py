@@ -24,6 +24,11 @@ class Sink(Protocol):
         ...
 
     @property
+    def clear(self) -> bool:
+        """Whether it is known without asking that nothing is buffered; the cheap half of `buffered`."""
+        ...
+
+    @property
     def buffered(self) -> int:
         """Bytes taken that have not reached the kernel."""
         ...
