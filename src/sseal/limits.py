@@ -54,20 +54,23 @@ class Limits:
         """Refuse negative bounds."""
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:  # NaN too
                 raise InvalidInput(f"limits.{item.name}", f"must be a number of at least 0, not {value!r}")
 
 
 class RateLimiter:
-    """How often something may happen per minute, per name. In the memory of one process."""
+    """How often something may happen per minute, per name. In the memory of one process.
+
+    Names are joined by their ``repr``: joined by a slash, one subject could use up the rate of another.
+    """
 
     def __init__(self) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def hit(self, per_minute: int, *names: str) -> bool:
         """Count one more; tell whether it was within the rate. 0 means no limit."""
-        return per_minute == 0 or self._limiter.hit(RateLimitItemPerMinute(per_minute), *names)
+        return per_minute == 0 or self._limiter.hit(RateLimitItemPerMinute(per_minute), repr(names))
 
     def allows(self, per_minute: int, *names: str) -> bool:
         """Tell whether one more would be within the rate, without counting it."""
-        return per_minute == 0 or self._limiter.test(RateLimitItemPerMinute(per_minute), *names)
+        return per_minute == 0 or self._limiter.test(RateLimitItemPerMinute(per_minute), repr(names))
