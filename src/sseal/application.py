@@ -37,6 +37,7 @@ from .identity_sources.jwks import JwksSource
 from .identity_sources.sessions import Sessions
 from .identity_sources.store import MemoryStore
 from .identity_sources.tickets import Tickets
+from .limits import RateLimiter
 from .publisher import draft
 from .stream import reasons
 from .stream.connection import Connection
@@ -108,6 +109,7 @@ class Hub:
             authenticate=authenticate,
             redacted=redaction.installed,
             metrics=exporter(self.engine),
+            rates=RateLimiter(clock),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -155,6 +157,8 @@ class Hub:
         await self.engine.stop()
         if self._jwks is not None:
             await self._jwks.close()
+        if self._services.accounts is not None:
+            self._services.accounts.close()
         await self._store.close()
         self._unchain_signals()
         if self._lock is not None:
@@ -195,7 +199,7 @@ class Hub:
         """
         await self.start()
         made = draft(
-            topic, data, event=event, ttl=ttl, key=key, retry=retry, scope=("", "hub"), limits=self.settings.limits
+            topic, data, event=event, ttl=ttl, key=key, retry=retry, scope=("", ""), limits=self.settings.limits
         )
         (position,) = await self.engine.publish([made])
         return str(position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -17,8 +18,10 @@ MAX_TOPICS: Final = 64
 MAX_PATTERNS: Final = 8
 """Patterns of one stream: each is tried against every event that is new to the hub."""
 
-Allowed = bool | Iterable[str] | Mapping[str, float | None]
+Allowed = bool | Iterable[str] | Mapping[str, float | bool | None]
 """What `authorize=` returns: True (all), False (none), the topics allowed, or topic → ``since``.
+
+In a mapping a topic with False is not allowed, with True or None allowed without a bound.
 
 ``since`` is Unix seconds: older events are neither replayed nor reported as missed; None for no bound.
 """
@@ -39,10 +42,11 @@ class Authorizer:
         self._authorize = authorize
         self._public = [Pattern.parse(text, "public_topics") for text in public]
 
-    async def subscribe(self, identity: Identity, requested: Sequence[str]) -> Subscription:
+    async def subscribe(self, identity: Identity, requested: Sequence[str], now: float) -> Subscription:
         """Grant the whole request or refuse it.
 
         :param requested: topics and patterns as text; empty for the identity's own topic.
+        :param now: Unix seconds; a topic whose ``since`` lies ahead is not allowed yet.
         :raises InvalidInput: a topic does not parse, there are too many, or an anonymous caller named none.
         :raises Forbidden: lists in ``refused`` every topic that is not allowed.
         """
@@ -55,7 +59,8 @@ class Authorizer:
                 allowed = await self._authorize(identity, names)
                 refused = _refused(names, allowed)
                 if isinstance(allowed, Mapping):
-                    since = {name: float(start) for name in names if (start := allowed.get(name)) is not None}
+                    since = _bounds(names, allowed)
+                    refused += [name for name, start in since.items() if start > now]
             else:
                 refused = _not_granted(identity, patterns, names)
         if refused:
@@ -100,5 +105,23 @@ def _refused(names: Sequence[str], allowed: Allowed) -> list[str]:
         return [] if allowed else list(names)
     if isinstance(allowed, str):
         raise TypeError("authorize= must return a bool, a list of topics or a mapping, not one string")
+    if isinstance(allowed, Mapping):
+        return [name for name in names if allowed.get(name, False) is False]
     inside = set(allowed)
     return [name for name in names if name not in inside]
+
+
+def _bounds(names: Sequence[str], allowed: Mapping[str, float | bool | None]) -> dict[str, float]:
+    """Read the ``since`` of each topic.
+
+    :raises TypeError: one is no number.
+    """
+    bounds = {}
+    for name in names:
+        start = allowed.get(name)
+        if start is None or isinstance(start, bool):
+            continue
+        if not isinstance(start, int | float) or not math.isfinite(start):
+            raise TypeError(f"authorize= must give Unix seconds for {name!r}, not {start!r}")
+        bounds[name] = float(start)
+    return bounds

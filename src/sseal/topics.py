@@ -8,6 +8,7 @@ other foreign text enters a topic through `literal` and nothing else.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,6 +102,11 @@ class Pattern:
     def exact(self) -> bool:
         """Whether this pattern matches one topic only."""
         return not any(segment in ("*", "**") for segment in self.segments)
+
+    @property
+    def regex(self) -> str:
+        """A regular expression that matches the same topics."""
+        return "/".join({"*": "[^/]+", "**": ".+"}.get(segment) or re.escape(segment) for segment in self.segments)
 
     def matches(self, topic: str) -> bool:
         """Tell whether an exact topic lies inside this pattern."""

@@ -60,6 +60,8 @@ class AdminEndpoints:
         body = await ask.object(receive, limit=64 * 1024, fields=frozenset(("subject", "issuer", "jti")))
         if ("subject" in body) == ("jti" in body):
             raise InvalidInput("subject", "send either subject or jti")
+        if "jti" in body and "issuer" in body:
+            raise InvalidInput("issuer", "goes with a subject only; a token id is revoked whoever issued it")
         for name, value in body.items():
             if not isinstance(value, str) or not value:
                 raise InvalidInput(name, "must be a string that is not empty")

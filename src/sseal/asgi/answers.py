@@ -108,7 +108,8 @@ class Guarded:
                 raise MethodNotAllowed(f"{method} is not allowed here")
             return await endpoint(scope, receive)
         except SsealError as error:
-            return refusal(error, scope, allow=", ".join(self._methods))
+            allow = [*self._methods, *(["HEAD"] if "GET" in self._methods else [])]
+            return refusal(error, scope, allow=", ".join(allow))
         except ClientGone:
             raise
         except Exception:

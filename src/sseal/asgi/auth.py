@@ -10,10 +10,13 @@ from typing import Any
 from starlette.types import Receive, Scope
 
 from ..auth.credential import Way
-from ..auth.identity import Grants, Identity
+from ..auth.identity import Grants, Identity, minter
 from ..auth.origin import is_loopback
 from ..auth.revocation import Revocation
-from ..errors import CredentialMissing, Forbidden, InvalidInput, NotFound, TooManyRequests
+from ..authorizer import MAX_TOPICS
+from ..errors import CredentialInvalid, CredentialMissing, Forbidden, InvalidInput, NotFound, TooManyRequests
+from ..identity_sources.accounts import ISSUER
+from ..topics import MAX_TOPIC_LENGTH, Pattern, user_topic
 from .answers import Answer
 from .ask import Ask
 from .authenticator import CALLER, Authenticator
@@ -40,14 +43,13 @@ class AuthEndpoints:
         ask = Ask(scope)
         fields = frozenset(("topics", "token", "subject", "grants"))
         body = await ask.object(receive, limit=MAX_BODY, fields=fields, optional=True)
-        topics = _strings(body, "topics")
+        topics = _topics(body)
         identity = await self._mint_caller(ask, body)
-        rate = self._services.settings.limits.tickets_per_minute_per_subject
         if "subject" in body or "grants" in body:
             identity = self._on_behalf(identity, body)
-        elif not self._services.rates.hit(rate, "ticket", identity.issuer, str(identity.subject)):
-            raise TooManyRequests("too many tickets for this subject", code="rate", retry_after=10.0)
-        subscription = await self._services.authorizer.subscribe(identity, topics)
+        else:
+            self._check_rate("ticket", identity)
+        subscription = await self._services.authorizer.subscribe(identity, topics, self._services.clock.wall())
         names = list(subscription.topics.names)
         ticket = await self._services.tickets.issue(identity, names, ask.caller.origin)
         root = scope.get("root_path", "").rstrip("/")
@@ -70,17 +72,15 @@ class AuthEndpoints:
         self._check_cookie_place(ask)
         body = await ask.object(receive, limit=MAX_BODY, fields=frozenset(("username", "password")))
         username, password = _string(body, "username"), _string(body, "password")
-        limits, rates = self._services.settings.limits, self._services.rates
-        if not rates.hit(limits.logins_per_minute_per_address, "login-address", ask.address) or not rates.hit(
-            limits.logins_per_minute_per_user, "login-user", username
-        ):
-            raise TooManyRequests("too many logins; wait a minute", code="rate", retry_after=60.0)
+        self._check_login_rate(ask.address, username)
+        began = self._services.clock.wall()
         account = await self._services.accounts.verify(username, password)
         identity = Identity(
             subject=account.username,
-            issuer="sseal",
+            issuer=ISSUER,
             grants=account.grants,
-            issued_at=self._services.clock.wall(),
+            parents=(f"account:{account.generation}",),
+            issued_at=began,  # what is revoked while the password is checked stays revoked
             way="password",
         )
         return await self._new_session(ask, identity)
@@ -93,6 +93,7 @@ class AuthEndpoints:
         if not self._services.origins.allows_explicit(ask.caller):
             raise Forbidden("Origin: this page is not on the hub's list of allowed origins", code="origin_refused")
         self._check_cookie_place(ask)
+        self._check_rate("session", identity)
         return await self._new_session(ask, identity)
 
     async def close_session(self, scope: Scope, receive: Receive) -> Answer:
@@ -112,13 +113,16 @@ class AuthEndpoints:
         body = await ask.object(receive, limit=MAX_BODY, fields=frozenset(("connection",)))
         connection_id = _string(body, "connection")
         fresh = await self._authenticator.caller(ask, CALLER)
+        self._check_rate("refresh", fresh)
         connection = self._services.engine.connections.get(connection_id)
         if connection is None:
             raise NotFound("there is no such stream")
         subscription = connection.subscription
         if not fresh.same_person(subscription.identity):
             raise Forbidden("the stream belongs to somebody else")
-        granted = await self._services.authorizer.subscribe(fresh, list(subscription.topics.names))
+        granted = await self._services.authorizer.subscribe(
+            fresh, list(subscription.topics.names), self._services.clock.wall()
+        )
         if connection.closed_by is not None:
             raise NotFound("the stream has ended")
         identity = self._services.engine.refresh(connection, granted)
@@ -126,10 +130,36 @@ class AuthEndpoints:
             await self._services.tickets.touch(identity.family, identity)
         return Answer(200, {"expires_at": identity.expires_at})
 
+    def _check_login_rate(self, address: str, username: str) -> None:
+        """Limit guesses per address, per name from one address, and more widely per name.
+
+        So that somebody who guesses at a name from elsewhere does not lock its owner out.
+        """
+        limits, rates = self._services.settings.limits, self._services.rates
+        rate = limits.logins_per_minute_per_user
+        if not (
+            rates.hit(limits.logins_per_minute_per_address, "login-address", address)
+            and rates.hit(rate, "login-here", address, username[:256])
+            and rates.hit(10 * rate, "login-user", username[:256])
+        ):
+            raise TooManyRequests("too many logins; wait a minute", code="rate", retry_after=60.0)
+
+    def _check_rate(self, what: str, identity: Identity) -> None:
+        """Limit what one subject may ask for in a minute, each kind by itself."""
+        rate = self._services.settings.limits.tickets_per_minute_per_subject
+        if not self._services.rates.hit(rate, what, identity.issuer, str(identity.subject)):
+            raise TooManyRequests(
+                f"too many requests of this kind ({what}) by this subject", code="rate", retry_after=10.0
+            )
+
     async def _mint_caller(self, ask: Ask, body: Mapping[str, Any]) -> Identity:
         """Return who asks for a ticket; a token in the body counts when no other way is present."""
         credential = self._services.policy.find(CALLER, ask.headers)
-        if "token" in body and (credential is None or credential.way == "own"):
+        if (
+            "token" in body
+            and "bearer" in self._services.policy.ways
+            and (credential is None or credential.way == "own")
+        ):
             token = _string(body, "token")
             if not self._services.origins.allows_explicit(ask.caller):
                 raise Forbidden("Origin: this page is not on the hub's list of allowed origins", code="origin_refused")
@@ -140,25 +170,26 @@ class AuthEndpoints:
         if not admin.grants.admin:
             raise Forbidden("only an admin may mint a ticket for somebody else", code="admin_required")
         subject = _string(body, "subject")
+        if len(user_topic(subject)) > MAX_TOPIC_LENGTH:
+            raise InvalidInput("subject", "is too long to be part of a topic")
         given = _grants(body.get("grants"))
         # Naming the topics grants them: the app knows its users, the hub need not (WHY 40).
-        grants = Grants(subscribe=(*given.subscribe, *_strings(body, "topics")), publish=given.publish)
-        # Derived from the admin's credential, and so ended with it; the person's own revocation ends it too.
-        derived = admin.derive(way="bearer", token_id=None, expires_at=None)
+        grants = Grants(subscribe=(*given.subscribe, *_topics(body)), publish=given.publish)
+        # Revoking the admin, the admin's token or the person ends it; it may outlive a short-lived admin token.
         return Identity(
             subject=subject,
             issuer=admin.issuer,
             grants=grants,
             issued_at=self._services.clock.wall(),
             expires_at=self._services.clock.wall() + self._services.settings.session_ttl,
-            parents=derived.parents,
+            parents=(*admin.lineage, minter(admin)),
             way="ticket",
         )
 
     async def _new_session(self, ask: Ask, identity: Identity) -> Answer:
         old = self._services.policy.find(frozenset(("cookie",)), ask.headers)
         if old is not None and old.session:
-            await self._services.sessions.close(old.value)
+            await self._end_session(old.value)
         token, derived = await self._services.sessions.open(identity)
         assert derived.expires_at is not None
         age = derived.expires_at - self._services.clock.wall() + self._services.settings.session_cookie_extra
@@ -170,12 +201,18 @@ class AuthEndpoints:
         )
 
     async def _end_session(self, token: str) -> None:
-        identity = await self._services.sessions.close(token)
-        if identity is None or identity.token_id is None:
+        try:
+            identity = await self._services.sessions.find(token)
+        except CredentialInvalid:
             return
-        now = self._services.clock.wall()
-        ends = now + self._services.settings.revocation_ttl
-        await self._services.revoke(Revocation(kind="token", value=identity.token_id, at=now, expires_at=ends))
+        assert identity.token_id is not None
+        assert identity.expires_at is not None
+        # Revoked first, deleted after: if the store fails in between, the session is over all the same.
+        revocation = Revocation(
+            kind="token", value=identity.token_id, at=self._services.clock.wall(), expires_at=identity.expires_at
+        )
+        await self._services.revoke(revocation)
+        await self._services.sessions.close(token)
         audit.info("session closed", extra={"subject": identity.subject, "issuer": identity.issuer})
 
     def _cookie(self, value: str, age: float) -> str:
@@ -209,12 +246,21 @@ def _string(body: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _strings(body: Mapping[str, Any], name: str) -> list[str]:
+def _topics(body: Mapping[str, Any]) -> list[str]:
+    value = _patterns(body, "topics", "topics")
+    if "topics" in body and not value:
+        raise InvalidInput("topics", "must name at least one topic; leave it out for the subject's own")
+    if len(value) > MAX_TOPICS:
+        raise InvalidInput("topics", f"holds {len(value)} topics, at most {MAX_TOPICS} are allowed")
+    return value
+
+
+def _patterns(body: Mapping[str, Any], name: str, field: str) -> list[str]:
     value = body.get(name, [])
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidInput(name, "must be an array of strings")
-    if name in body and not value:
-        raise InvalidInput(name, "must name at least one topic; leave it out for the subject's own")
+    if not isinstance(value, list):
+        raise InvalidInput(field, "must be an array of strings")
+    for text in value:
+        Pattern.parse(text, field)
     return value
 
 
@@ -228,6 +274,6 @@ def _grants(value: object) -> Grants:
         if name not in ("subscribe", "publish"):
             raise InvalidInput(f"grants.{name}", "is not a field; known are publish, subscribe")
     return Grants(
-        subscribe=tuple(_strings(value, "subscribe") if "subscribe" in value else ()),
-        publish=tuple(_strings(value, "publish") if "publish" in value else ()),
+        subscribe=tuple(_patterns(value, "subscribe", "grants.subscribe")),
+        publish=tuple(_patterns(value, "publish", "grants.publish")),
     )

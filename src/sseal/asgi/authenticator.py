@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -11,6 +11,7 @@ from ..auth.credential import Credential, LastEventId, Way
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation
 from ..errors import CredentialInvalid, CredentialMissing, Forbidden
+from ..identity_sources.accounts import ISSUER as ACCOUNTS
 from ..identity_sources.tickets import Passage, SpentTicket, VoidToken
 from .ask import Ask
 from .services import Services
@@ -48,7 +49,9 @@ class Authenticator:
         if credential is None:
             raise CredentialMissing
         identity = await self._identity(credential, ask)
-        return self._alive(identity)
+        if identity.subject is None:
+            raise CredentialMissing
+        return await self._alive(identity)
 
     def find(self, ask: Ask, *, path_ticket: str | None, last_event_id: LastEventId | None) -> Credential | None:
         """Return the credential a stream request carries."""
@@ -60,11 +63,11 @@ class Authenticator:
         """Return who opens a stream; errors as in `caller`, and 401 for whatever is wrong with a ticket."""
         if credential is not None and credential.way in ("ticket", "resume"):
             passage = await self._passage(credential, ask, last_event_id)
-            return Admission(self._alive(passage.identity), passage)
+            return Admission(await self._alive(passage.identity), passage)
         try:
             if credential is None:
                 raise CredentialMissing
-            return Admission(self._alive(await self._identity(credential, ask)))
+            return Admission(await self._alive(await self._identity(credential, ask)))
         except CredentialMissing:
             if ask.flag("anonymous"):
                 return Admission(Identity.anonymous())
@@ -95,7 +98,10 @@ class Authenticator:
         """
         if self._services.bearer is None:
             raise CredentialInvalid("no keys are configured", way=way)
-        return self._alive(await self._services.bearer.verify(token, self._services.clock.wall(), way))
+        identity = await self._services.bearer.verify(token, self._services.clock.wall(), way)
+        if identity.issuer == ACCOUNTS and self._services.settings.jwt_issuer != ACCOUNTS:
+            raise CredentialInvalid(f"iss {ACCOUNTS!r} is reserved for own accounts", way=way)
+        return await self._alive(identity)
 
     async def _identity(self, credential: Credential, ask: Ask) -> Identity:
         if credential.ambient:
@@ -131,9 +137,18 @@ class Authenticator:
         ticket = credential.value if credential.way == "ticket" else None
         if last_event_id is None or last_event_id.position is None:
             raise CredentialInvalid("a resume token without a position", way="resume")
-        lineage = self._services.engine.broker.lineage
+        engine = self._services.engine
         try:
-            return await tickets.resume(token, last_event_id.position, lineage, ask.caller, origins, ticket=ticket)
+            return await tickets.resume(
+                token,
+                last_event_id.position,
+                engine.broker.lineage,
+                ask.caller,
+                origins,
+                head=engine.position.offset,
+                revoked=engine.revocations.revoked,
+                ticket=ticket,
+            )
         except VoidToken as void:
             await self._end_family(void.identity)
             raise
@@ -145,7 +160,14 @@ class Authenticator:
             ends = now + self._services.settings.revocation_ttl
             await self._services.revoke(Revocation(kind="family", value=identity.family, at=now, expires_at=ends))
 
-    def _alive(self, identity: Identity) -> Identity:
+    async def _alive(self, identity: Identity) -> Identity:
+        """Return the identity with the rights of now, if it is still good."""
+        accounts = self._services.accounts
+        if accounts is not None and identity.issuer == ACCOUNTS and identity.subject is not None:
+            account = await accounts.find(identity.subject)
+            if account is None or f"account:{account.generation}" not in identity.parents:
+                raise CredentialInvalid("the account was removed, or has a new password", way=identity.way)
+            identity = replace(identity, grants=account.grants)
         if identity.expired(self._services.clock.wall()):
             raise CredentialInvalid("the identity has expired", way=identity.way)
         if self._services.engine.revocations.revoked(identity):

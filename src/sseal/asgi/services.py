@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
@@ -48,9 +48,9 @@ class Services:
     tickets: Tickets
     sessions: Sessions
     revoke: Callable[[Revocation], Awaitable[int]]
+    rates: RateLimiter
     bearer: TokenVerifier | None = None
     accounts: Accounts | None = None
     authenticate: Authenticate | None = None
     redacted: Callable[[], bool] = lambda: False
     metrics: Callable[[], tuple[bytes, str]] | None = None
-    rates: RateLimiter = field(default_factory=RateLimiter)

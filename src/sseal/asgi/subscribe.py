@@ -71,7 +71,8 @@ class Subscribe:
                 await problem(error)(scope, receive, send)
         except SsealError as error:
             self._count_refusal(error)
-            await refusal(error, scope, allow="GET, POST")(scope, receive, send)
+            ticket = scope.get("path_params", {}).get("ticket")
+            await refusal(error, scope, allow="GET, HEAD" if ticket else "GET, HEAD, POST")(scope, receive, send)
         except ClientGone:
             pass
         except Exception:
@@ -87,46 +88,73 @@ class Subscribe:
         last_event_id = ask.last_event_id()
         envelope = ask.flag("envelope")
         ask.flag("anonymous")
+        pinned, topics = ask.single("subject"), ask.values("topic")
+        for text in topics:
+            Pattern.parse(text)  # what is malformed spends no ticket
         credential = self._authenticator.find(ask, path_ticket=path_ticket, last_event_id=last_event_id)
         await self._check_room(ask, credential)
         admission = await self._authenticator.admit(ask, credential, last_event_id)
         identity, passage = admission.identity, admission.passage
-        self._check_rate(identity, passage)
-        pinned = ask.single("subject")
-        if pinned is not None and pinned != identity.subject:
-            raise CredentialInvalid("another subject than the one pinned", way=identity.way)
-        subscription = await self._subscription(identity, passage, ask.values("topic"))
+        try:
+            self._check_rate(identity, passage)
+            if pinned is not None and pinned != identity.subject:
+                raise CredentialInvalid("another subject than the one pinned", way=identity.way)
+            subscription = await self._subscription(identity, passage, topics)
+            return await self._enter(ask, subscription, passage, last_event_id, envelope)
+        except (TooManyRequests, Unavailable):
+            if passage is not None:
+                await self._services.tickets.restore(passage)
+            raise
+
+    async def _enter(
+        self,
+        ask: Ask,
+        subscription: Subscription,
+        passage: Passage | None,
+        last_event_id: LastEventId | None,
+        envelope: bool,
+    ) -> Connection:
+        """Make the stream, give it room, and put it into the hub."""
         engine = self._services.engine
         await engine.listen(subscription)
         try:
             connection = self._connection(ask, subscription, passage, last_event_id, envelope)
             if passage is not None and passage.ticket is not None:
                 await self._services.tickets.start_family(passage, self._start_of(connection))
-            self._make_room(identity)
+            engine.supersede(connection)  # before room is made: it takes the place of its own old stream
+            self._make_room(subscription.identity)
+            if (refused := self._full(ask.address)) is not None:
+                raise refused  # others came in while we were asking who this is
             engine.enter(connection)
         except BaseException:
             engine.unlisten(subscription)
             raise
-        engine.supersede(connection)
         return connection
 
     async def _check_room(self, ask: Ask, credential: Credential | None) -> None:
         """Refuse for now what cannot be served now; spends no ticket (WHY 35)."""
         engine, limits = self._services.engine, self._services.settings.limits
         address = ask.address
-        refused: SsealError | None = None
+        refused: SsealError | None
         if engine.draining:
             refused = Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
-        elif limits.streams and len(engine.connections) >= limits.streams:
-            refused = Unavailable("the hub is full", code="full", retry_after=5.0)
-        elif limits.streams_per_address and engine.streams_from(address) >= limits.streams_per_address:
-            refused = TooManyRequests("too many streams from this address", code="full", retry_after=5.0)
+        elif (refused := self._full(address)) is not None:
+            pass
         elif not self._services.rates.hit(limits.connects_per_minute_per_address, "connect-address", address):
             refused = TooManyRequests("too many connects from this address", code="rate", retry_after=10.0)
         if refused is not None:
-            if credential is not None and credential.way == "ticket":
+            if credential is not None and credential.way == "ticket" and ask.opens_stream:
                 await self._services.tickets.spare(credential.value)
             raise refused
+
+    def _full(self, address: str) -> SsealError | None:
+        """Return why one more stream has no room, None if it has."""
+        engine, limits = self._services.engine, self._services.settings.limits
+        if limits.streams and len(engine.connections) >= limits.streams:
+            return Unavailable("the hub is full", code="full", retry_after=5.0)
+        if limits.streams_per_address and engine.streams_from(address) >= limits.streams_per_address:
+            return TooManyRequests("too many streams from this address", code="full", retry_after=5.0)
+        return None
 
     def _check_rate(self, identity: Identity, passage: Passage | None) -> None:
         """Limit a subject's connects; a fresh ticket is exempt, it was counted when it was issued."""
@@ -138,15 +166,15 @@ class Subscribe:
 
     async def _subscription(self, identity: Identity, passage: Passage | None, topics: list[str]) -> Subscription:
         """Ask the authorizer, with the rights of now; a ticket bounds what may be asked for (WHY 41)."""
-        authorizer = self._services.authorizer
+        authorizer, now = self._services.authorizer, self._services.clock.wall()
         if passage is None:
-            return await authorizer.subscribe(identity, topics)
+            return await authorizer.subscribe(identity, topics, now)
         bound = [Pattern.parse(text) for text in passage.topics]
         asked = authorizer.parse(identity, topics or passage.topics)
         outside = [name for name, pattern in asked.items() if not any(b.covers(pattern) for b in bound)]
         if outside:
             raise Forbidden("the ticket is not for: " + ", ".join(outside), refused=outside, code="topic_refused")
-        return await authorizer.subscribe(identity, list(asked))
+        return await authorizer.subscribe(identity, list(asked), now)
 
     def _connection(
         self,
@@ -178,7 +206,7 @@ class Subscribe:
         )
 
     def _start_of(self, connection: Connection) -> Position:
-        return connection.presented or Position(self._services.engine.broker.lineage.epoch, connection.position)
+        return self._services.engine.start_of(connection)
 
     def _make_room(self, identity: Identity) -> None:
         """End the oldest streams of a subject that has too many: most likely nobody reads them (WHY 45)."""

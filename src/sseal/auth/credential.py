@@ -111,7 +111,7 @@ class CredentialPolicy:
             if name == b"cookie":
                 for pair in value.decode("latin-1").split(";"):
                     key, _, content = pair.partition("=")
-                    found.setdefault(key.strip(), []).append(content.strip().strip('"'))
+                    found.setdefault(key.strip(" \t"), []).append(content.strip(" \t").strip('"'))
         for wanted in filter(None, (self.session_cookie, self.jwt_cookie)):
             values = found.get(wanted, [])
             if len(values) > 1:

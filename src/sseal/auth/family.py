@@ -111,4 +111,4 @@ class Family:
             siblings = tuple(other.hash[:_SHORT] for other in self.children if other is not state)
             void = (*self.void, self.current.hash[:_SHORT], *siblings)[-MAX_VOID:]
             return Verdict("resumed", Family(state, (child,), void))
-        return Verdict("void" if presented_hash[:_SHORT] in self.void else "unknown", self)
+        return Verdict("void") if presented_hash[:_SHORT] in self.void else Verdict("unknown", self)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from ..errors import InvalidInput
 from ..topics import Pattern, user_topic
 
-__all__ = ["Grants", "Identity"]
+__all__ = ["MAX_TIME", "Grants", "Identity", "minter"]
+
+MAX_TIME: Final = 253_402_300_799.0
+"""The last second of the year 9999; what lies beyond is a mistake, and breaks arithmetic on times."""
+
+
+def minter(identity: Identity) -> str:
+    """Return the parent that whatever an admin mints for others carries: revoking the admin ends it (WHY 17)."""
+    return f"minter:{identity.issuer}\n{identity.subject}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +73,10 @@ class Identity:
         """Refuse an empty subject and times that are no numbers."""
         if self.subject is not None and (not isinstance(self.subject, str) or not self.subject):
             raise InvalidInput("subject", "must be a string that is not empty")
+        for name in ("issued_at", "expires_at"):
+            moment = getattr(self, name)
+            if moment is not None and not 0 <= moment <= MAX_TIME:
+                raise InvalidInput(name, f"must be Unix seconds up to the year 9999, not {moment!r}")
         if self.subject is None and self.way != "anonymous":
             raise InvalidInput("subject", "only the anonymous identity has none")
 

@@ -29,7 +29,7 @@ from joserfc.util import urlsafe_b64decode
 
 from ..errors import CredentialExpired, CredentialInvalid, InvalidInput
 from ..topics import MAX_TOPIC_LENGTH, user_topic
-from .identity import Grants, Identity
+from .identity import MAX_TIME, Grants, Identity
 
 __all__ = ["ALGORITHMS", "MAX_GRANTS", "MAX_JWKS_KEYS", "MIN_SECRET", "JwtVerifier", "UnknownKey", "sign"]
 
@@ -220,6 +220,8 @@ class JwtVerifier:
         exp, nbf, iat = (_seconds(claims, name) for name in ("exp", "nbf", "iat"))
         if exp is None:
             raise CredentialInvalid("exp is missing")
+        if exp + self._leeway > MAX_TIME or min(exp, iat or 0.0) < 0:
+            raise CredentialInvalid("exp or iat is no time")
         if nbf is not None and nbf > now + self._leeway:
             raise CredentialInvalid("nbf is in the future")
         if iat is not None and iat > now + self._leeway:
@@ -237,7 +239,7 @@ class JwtVerifier:
             subject=subject,
             issuer=issuer or "",
             grants=grants,
-            issued_at=iat or 0.0,
+            issued_at=min(iat or 0.0, now),  # a clock ahead of ours must not outlive a revocation of now
             expires_at=exp + self._leeway,
             token_id=None if jti is None else f"jti:{jti}",
             way=way,

@@ -20,11 +20,11 @@ def normal_origin(text: str, field: str = "allowed_origins") -> str:
     """
     if text == "*":
         raise InvalidInput(field, "'*' would let every site read with the user's cookies; list the origins")
-    parts = urlsplit(text)
     try:
+        parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise InvalidInput(field, f"{text!r} has a port that is no number") from None
+        raise InvalidInput(field, f"{text!r} is not an origin like https://app.example.com") from None
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "*" in text:
         raise InvalidInput(field, f"{text!r} is not an origin like https://app.example.com")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:

@@ -42,11 +42,16 @@ class Revocation:
             return self.value in identity.lineage
         if self.kind == "family":
             return identity.family == self.value
-        return (
-            identity.subject == self.value
-            and (self.issuer is None or self.issuer == identity.issuer)
-            and identity.issued_at <= self.at
-        )
+        if identity.issued_at > self.at:
+            return False
+        if identity.subject == self.value and self.issuer in (None, identity.issuer):
+            return True
+        return any(self._minted(parent) for parent in identity.parents)
+
+    def _minted(self, parent: str) -> bool:
+        """Tell whether a parent names the revoked subject as the admin who minted."""
+        issuer, found, subject = parent.removeprefix("minter:").partition("\n")
+        return bool(found) and subject == self.value and self.issuer in (None, issuer)
 
 
 class RevocationSet:
@@ -80,7 +85,10 @@ class RevocationSet:
             return True
         if identity.subject is None:
             return False
-        return any(entry.concerns(identity) for entry in self._subjects.get(identity.subject, ()))
+        names = {identity.subject, *(parent.partition("\n")[2] for parent in identity.parents if "\n" in parent)}
+        return bool(self._subjects) and any(
+            entry.concerns(identity) for name in names for entry in self._subjects.get(name, ())
+        )
 
     def prune(self, now: float) -> None:
         """Drop what has expired."""

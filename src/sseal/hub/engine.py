@@ -48,6 +48,8 @@ PAGE_SIZE: Final = 500
 """Entries of one history page: about the high-water mark in ordinary events."""
 CANARY: Final = "$sseal/canary"
 """The topic of the canary; below the reserved root, and never shown to a stream."""
+CANARY_REST: Final = 1.0
+"""Seconds for which one canary answers every asker: `/readyz` is open to all and must not fill the log."""
 CANARY_PATIENCE: Final = 2.0
 """Seconds a canary may take before the hub counts as not ready."""
 TICK: Final = 0.25
@@ -128,6 +130,8 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
         self._ticks = 0
+        self._canary: tuple[float, float] | None = None
+        self._canary_turn = asyncio.Lock()
         self._canaries: dict[int, asyncio.Future[None]] = {}
 
     async def start(self) -> None:
@@ -206,14 +210,20 @@ class Engine:
         :raises Unavailable: it has not come back in time.
         """
         start = self.clock.monotonic()
+        if self._canary is not None and start - self._canary[0] < CANARY_REST:
+            return self._canary[1]
         try:
-            async with asyncio.timeout(CANARY_PATIENCE):
+            async with self._canary_turn, asyncio.timeout(CANARY_PATIENCE):
+                if self._canary is not None and self._canary[0] >= start:
+                    return self._canary[1]  # somebody else's came back while we waited
                 (offset,) = await self.broker.publish([Draft(topics=(CANARY,), type="canary", data="", ttl=1.0)])
                 if self._window.head < offset:
                     await self._canaries.setdefault(offset, asyncio.get_running_loop().create_future())
         except TimeoutError:
             raise Unavailable("the broker does not give back what it took", code="broker_lost") from None
-        return self.clock.monotonic() - start
+        now = self.clock.monotonic()
+        self._canary = (now, now - start)
+        return now - start
 
     @property
     def topic_count(self) -> int:
@@ -351,8 +361,7 @@ class Engine:
         identity = connection.subscription.identity
         if self.draining or not self.started:
             raise Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
-        if self.revocations.revoked(identity):
-            raise CredentialInvalid("revoked", way=identity.way)
+        self._check(identity)
         self.connections[connection.id] = connection
         self._index.add(connection)
         if identity.subject is not None:
@@ -371,6 +380,12 @@ class Engine:
             return
         connection.sink = sink
         self.pump(connection)
+
+    def _check(self, identity: Identity) -> None:
+        if self.revocations.revoked(identity):
+            raise CredentialInvalid("revoked", way=identity.way)
+        if identity.expired(self.clock.wall()):
+            raise CredentialInvalid("expired meanwhile", way=identity.way)
 
     def leave(self, connection: Connection, reason: CloseReason) -> None:
         """Take a stream out of everything, at once; calling it twice is fine."""
@@ -460,11 +475,7 @@ class Engine:
         self._read_window(connection, sink)
 
     def _read_window(self, connection: Connection, sink: Sink) -> None:
-        frames = list(self._window.read(connection.subscription.topics, connection.position))
-        if not frames:
-            connection.position = self._window.head
-            connection.apply(Input.CAUGHT_UP)
-            return
+        frames, upto = self._window.read(connection.subscription.topics, connection.position)
         start = 0
         while start < len(frames):
             end = _page_end(frames, start)
@@ -474,8 +485,11 @@ class Engine:
             if sink.buffered > HIGH_WATER:
                 self._stall(connection)
                 return
-        connection.position = self._window.head
-        connection.apply(Input.CAUGHT_UP)
+        connection.position = upto
+        if upto == self._window.head:
+            connection.apply(Input.CAUGHT_UP)
+        else:
+            asyncio.get_running_loop().call_soon(self.pump, connection)
 
     async def _read_history(self, connection: Connection) -> None:
         try:
@@ -570,26 +584,24 @@ class Engine:
     def revoke(self, revocation: Revocation) -> int:
         """Apply one revocation: remember it, and end the streams it concerns; return how many."""
         self.revocations.add(revocation)
-        if revocation.kind == "subject":
-            candidates = [
-                connection
-                for (_, subject), streams in self._by_subject.items()
-                if subject == revocation.value
-                for connection in streams.values()
-            ]
-        elif revocation.kind == "family":
+        if revocation.kind == "family":
             candidates = list(self._by_family.get(revocation.value, {}).values())
         else:
             candidates = list(self.connections.values())
         ended = [c for c in candidates if revocation.concerns(c.subscription.identity)]
         for connection in ended:
-            self.close(connection, reasons.REVOKED)
+            try:
+                self.close(connection, reasons.REVOKED)
+            except Exception:  # one stream that cannot be closed must not keep the others open
+                logger.exception("stream %s could not be closed", connection.id)
         return len(ended)
 
     def refresh(self, connection: Connection, granted: Subscription) -> Identity:
         """Extend a live stream in place and say so; from now on it follows the fresh identity.
 
         The topics stay; times, grants and lineage are those of the fresh credential, the family its own.
+
+        :raises CredentialInvalid: the fresh identity was revoked or has expired meanwhile (WHY 17).
         """
         old, fresh = connection.subscription, granted.identity
         identity = replace(
@@ -600,6 +612,7 @@ class Engine:
             token_id=None,
             parents=fresh.lineage,
         )
+        self._check(identity)
         connection.subscription = Subscription(identity, old.topics, granted.since)
         connection.expiring_sent = False
         self._timers.expect(connection)
@@ -623,6 +636,7 @@ class Engine:
                 self._timers.expect(connection)
         for connection in self._timers.beat(mono):
             self._beat(connection, wall, mono)
+        self._window.expire(wall - self.settings.log_age)
         self._ticks += 1
         if self._ticks % PRUNE_EVERY == 0:
             self.revocations.prune(wall)
@@ -654,8 +668,10 @@ class Engine:
             self._spawn(self._touched(connection))
 
     def _say(self, connection: Connection, session: str) -> None:
-        if connection.state is not State.CLOSED and connection.sink is not None:
-            connection.sink.write(self._auth_event(connection, session))
+        sink = connection.sink
+        # Notices do not pile up for a reader that takes nothing: a refresh has its HTTP answer beside them.
+        if connection.state is not State.CLOSED and sink is not None and sink.buffered <= HIGH_WATER:
+            sink.write(self._auth_event(connection, session))
 
     def _auth_event(self, connection: Connection, session: str, event_id: str | None = None) -> bytes:
         subscription = connection.subscription
@@ -670,9 +686,15 @@ class Engine:
 
     def opening(self, connection: Connection) -> bytes:
         """Return the first body of a stream: ``retry:`` and ``auth`` with the starting position (WHY 1)."""
-        start = connection.presented or Position(self.broker.lineage.epoch, connection.position)
+        start = self.start_of(connection)
         retry = wire.retry_line(self._jittered(self.settings.retry_ms))
         return retry + self._auth_event(connection, "valid", sealed_id(connection, start))
+
+    def start_of(self, connection: Connection) -> Position:
+        """Return the position a stream starts from: the presented one, unless it lies ahead of the log."""
+        if connection.presented is not None and connection.gap != "ahead":
+            return connection.presented
+        return Position(self.broker.lineage.epoch, connection.position)
 
     # -- shutting down ----------------------------------------------------------------------------------
 

@@ -25,6 +25,45 @@ class Group:
         self.members: dict[str, Connection] = {}
 
 
+class PatternTree:
+    """Patterns by their segments, so that a topic is tried against few of many."""
+
+    __slots__ = ("branches", "pattern")
+
+    def __init__(self) -> None:
+        self.branches: dict[str, PatternTree] = {}
+        self.pattern: Pattern | None = None
+
+    def add(self, pattern: Pattern) -> None:
+        """Let a pattern be found."""
+        node = self
+        for segment in pattern.segments:
+            node = node.branches.setdefault(segment, PatternTree())
+        node.pattern = pattern
+
+    def remove(self, pattern: Pattern) -> None:
+        """Let it be found no more; leaves no empty branch behind."""
+        path = [self]
+        for segment in pattern.segments:
+            path.append(path[-1].branches[segment])
+        path[-1].pattern = None
+        for node, segment in zip(reversed(path[:-1]), reversed(pattern.segments), strict=True):
+            child = node.branches[segment]
+            if child.pattern is not None or child.branches:
+                break
+            del node.branches[segment]
+
+    def matching(self, topic: str) -> list[Pattern]:
+        """Return every pattern that matches an exact topic."""
+        found: list[Pattern] = []
+        nodes = [self]
+        for segment in topic.split("/"):
+            ends = [node.branches["**"].pattern for node in nodes if "**" in node.branches]
+            found += [pattern for pattern in ends if pattern is not None]
+            nodes = [n.branches[name] for n in nodes for name in (segment, "*") if name in n.branches]
+        return found + [node.pattern for node in nodes if node.pattern is not None]
+
+
 class TopicIndex:
     """Finds the groups that read an event."""
 
@@ -33,6 +72,7 @@ class TopicIndex:
         self._exact: dict[str, list[Group]] = {}
         self._patterns: dict[Pattern, list[Group]] = {}
         self._matches: dict[str, list[Pattern]] = {}
+        self._tree = PatternTree()
 
     def add(self, connection: Connection) -> None:
         """Let a stream be found."""
@@ -45,6 +85,7 @@ class TopicIndex:
             for pattern in topics.patterns:
                 if pattern not in self._patterns:
                     self._matches.clear()
+                    self._tree.add(pattern)
                 self._patterns.setdefault(pattern, []).append(group)
         group.members[connection.id] = connection
 
@@ -60,6 +101,7 @@ class TopicIndex:
         for pattern in topics.patterns:
             if _discard(self._patterns, pattern, group):
                 self._matches.clear()
+                self._tree.remove(pattern)
 
     def groups(self, topics: tuple[str, ...]) -> Iterable[Group]:
         """Return every group that reads an event listed under these topics, each once."""
@@ -84,7 +126,7 @@ class TopicIndex:
         if patterns is None:
             if len(self._matches) >= MAX_MATCHES:
                 self._matches.clear()
-            patterns = self._matches[topic] = [p for p in self._patterns if p.matches(topic)]
+            patterns = self._matches[topic] = self._tree.matching(topic)
         return patterns
 
 

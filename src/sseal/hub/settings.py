@@ -41,7 +41,7 @@ class HubSettings:
     :param ticket_ttl: life of an unused ticket.
     :param ticket_grace: life of a ticket from a transient refusal on (WHY 35).
     :param resume_ttl: how long after its stream's end a resume token is good; never beyond the identity.
-    :param revocation_ttl: how long a revocation is remembered: longer than any credential lives.
+    :param revocation_ttl: how long a revocation is remembered; a token that lives longer comes back to life then.
     :param expiring_notice: how long before its end a stream says ``auth: expiring``.
     :param heartbeat: interval of the ``:`` line that keeps proxies from closing a quiet stream.
     :param stall_timeout: a reader that took nothing for so long is closed, and may resume (WHY 32).
@@ -81,7 +81,7 @@ class HubSettings:
     ticket_ttl: float = 30.0
     ticket_grace: float = 120.0
     resume_ttl: float = 3600.0
-    revocation_ttl: float = 31 * 24 * 3600.0
+    revocation_ttl: float = 366 * 24 * 3600.0
     expiring_notice: float = 30.0
     heartbeat: float = 15.0
     stall_timeout: float = 60.0

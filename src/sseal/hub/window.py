@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from sys import getsizeof
+from typing import Final
 
 from .. import wire
 from ..brokers import Entry
 from ..subscription import TopicSet
 
 __all__ = ["Frame", "Framer", "Window"]
+
+SCAN: Final = 1_000
+"""Frames that one read looks through for patterns: about half a millisecond."""
+FRAME_OVERHEAD: Final = 600
+"""Bytes of a frame and its entry beside the text, measured with sys.getsizeof over their parts."""
 
 
 class Frame:
@@ -25,6 +31,11 @@ class Frame:
         self.position = f"{epoch}-{entry.offset}"
         self._plain: bytes | None = None
         self._envelope: bytes | None = None
+
+    @property
+    def cost(self) -> int:
+        """Bytes this frame may come to hold: its text, and as much again for each encoded form."""
+        return 3 * getsizeof(self.entry.data) + FRAME_OVERHEAD
 
     def tail(self, envelope: bool) -> bytes:
         """Return the frame without ``id: `` and token, plain or as one JSON envelope."""
@@ -81,12 +92,16 @@ class Window:
 
     It covers a topic only after the offset from which the hub's own subscription to that topic was confirmed
     and caught up, and only down to the newest frame of that topic that it let go.
+
+    :param count: frames it holds at most.
+    :param size: bytes it holds at most, each frame counted with its text and both encoded forms.
     """
 
     def __init__(self, *, count: int, size: int) -> None:
         self._count = count
         self._limit = size
-        self._frames: deque[Frame] = deque()
+        self._frames: list[Frame] = []
+        self._start = 0
         self._by_topic: dict[str, list[Frame]] = {}
         self._covered: dict[str, int] = {}
         self._floor = 0
@@ -95,12 +110,7 @@ class Window:
 
     def __len__(self) -> int:
         """Count the frames held."""
-        return len(self._frames)
-
-    @property
-    def size(self) -> int:
-        """Characters of data held."""
-        return self._size
+        return len(self._frames) - self._start
 
     def cover(self, name: str, confirmed: int) -> None:
         """Start to vouch for a topic or pattern, from the offset its subscription was confirmed at."""
@@ -122,31 +132,43 @@ class Window:
     def append(self, frame: Frame) -> None:
         """Take the next frame of the log."""
         self._frames.append(frame)
-        self._size += len(frame.entry.data)
+        self._size += frame.cost
         self.head = frame.offset
         for topic in frame.entry.topics:
             self._by_topic.setdefault(topic, []).append(frame)
-        while len(self._frames) > self._count or (self._size > self._limit and len(self._frames) > 1):
+        while len(self) > self._count or (self._size > self._limit and len(self) > 1):
             self._drop()
 
-    def read(self, topics: TopicSet, after: int) -> Iterable[Frame]:
-        """Yield the frames of these topics after an offset, in order."""
-        if not topics.patterns and len(topics.exact) == 1:
-            (name,) = topics.exact
-            return _newer(self._by_topic.get(name), after)
-        found = {f.offset: f for name in topics.exact for f in _newer(self._by_topic.get(name), after)}
+    def expire(self, before: float) -> None:
+        """Let go of what was published before that time (Unix seconds): the log does not give it either."""
+        while len(self) and self._frames[self._start].entry.published_at < before:
+            self._drop()
+
+    def read(self, topics: TopicSet, after: int) -> tuple[list[Frame], int]:
+        """Return the frames of these topics after an offset, in order, and the offset up to which that is all.
+
+        For exact topics that is the head; for patterns a step of `SCAN` frames, so that nobody waits long.
+        """
         if topics.patterns:
-            for frame in reversed(self._frames):
-                if frame.offset <= after:
-                    break
-                if topics.matches(frame.entry.topics):
-                    found[frame.offset] = frame
-        return [found[offset] for offset in sorted(found)]
+            start = bisect_right(self._frames, after, lo=self._start, key=_offset)
+            step = self._frames[start : start + SCAN]
+            match = topics.matcher()
+            upto = self.head if start + SCAN >= len(self._frames) else step[-1].offset
+            return [frame for frame in step if match(frame.entry.topics)], upto
+        if len(topics.exact) == 1:
+            (name,) = topics.exact
+            return _newer(self._by_topic.get(name), after), self.head
+        found = {f.offset: f for name in topics.exact for f in _newer(self._by_topic.get(name), after)}
+        return [found[offset] for offset in sorted(found)], self.head
 
     def _drop(self) -> None:
-        frame = self._frames.popleft()
+        frame = self._frames[self._start]
+        self._start += 1
+        if self._start > len(self._frames) // 2:
+            del self._frames[: self._start]
+            self._start = 0
         self._floor = frame.offset
-        self._size -= len(frame.entry.data)
+        self._size -= frame.cost
         for topic in frame.entry.topics:
             index = self._by_topic[topic]
             del index[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -10,12 +11,12 @@ import secrets
 import sqlite3
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
@@ -31,8 +32,10 @@ from ..errors import (
 )
 from ..topics import MAX_TOPIC_LENGTH, user_topic
 
-__all__ = ["MAX_PASSWORD", "MAX_USERNAME", "MAX_WAITING", "MIN_PASSWORD", "THREADS", "Account", "Accounts"]
+__all__ = ["ISSUER", "MAX_PASSWORD", "MAX_USERNAME", "MAX_WAITING", "MIN_PASSWORD", "THREADS", "Account", "Accounts"]
 
+ISSUER: Final = "sseal"
+"""The issuer of identities that logged in with an account; a JWT may not claim it unless it is configured."""
 MAX_USERNAME: Final = 128
 """Characters of a name: any e-mail address in use fits, and so does the name in its topic."""
 MIN_PASSWORD: Final = 8
@@ -44,18 +47,29 @@ THREADS: Final = 2
 MAX_WAITING: Final = 32
 """Passwords waiting for a thread: with two threads less than two seconds of work."""
 
+FRESH: Final = 1.0
+"""Seconds an account that was looked up is believed: as long as a revocation may take (WHY 17)."""
+MAX_KNOWN: Final = 10_000
+"""Accounts remembered for that second."""
+
 _BUSY: Final = 5.0
 """Seconds to wait for another process that is writing."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger("sseal.accounts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Who logged in, and what they may do."""
+    """Who logged in, and what they may do.
+
+    ``generation`` names the password: it changes with it, and so ends the sessions that were opened before.
+    """
 
     username: str
     grants: Grants
+    generation: str = field(default="", compare=False)
 
 
 class Accounts:
@@ -77,6 +91,7 @@ class Accounts:
         self._nobody = self._hasher.hash(secrets.token_urlsafe())
         self._places = threading.BoundedSemaphore(THREADS + MAX_WAITING)
         self._pool: ThreadPoolExecutor | None = None
+        self._known: dict[str, tuple[float, Account | None]] = {}
         self._create()
 
     def add(self, username: str, password: str, *, grants: Grants | None = None, update: bool = False) -> None:
@@ -142,6 +157,21 @@ class Accounts:
                 raise
             raise Unavailable("accounts are being closed", code="accounts_unavailable") from None
 
+    async def find(self, username: str) -> Account | None:
+        """Return the account as it is now, or was within the last second; None if there is none.
+
+        :raises Unavailable: the file cannot be read now; the log says why.
+        """
+        now = asyncio.get_running_loop().time()
+        known = self._known.get(username)
+        if known is not None and known[0] > now:
+            return known[1]
+        account = await asyncio.to_thread(self._guarded, self._find, username)
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[username] = (now + FRESH, account)
+        return account
+
     def close(self) -> None:
         """Let go of the threads; whoever waits is refused. Idempotent."""
         if self._pool is not None:
@@ -163,13 +193,16 @@ class Accounts:
         return future
 
     def _verify(self, username: str, password: str) -> Account:
+        return self._guarded(self._compare, username, password)
+
+    def _guarded(self, work: Callable[..., T], *arguments: str) -> T:
         try:
-            return self._compare(username, password)
+            return work(*arguments)
         except CredentialInvalid:
             raise
         except SsealError as error:
             # What is wrong with the file is for the log; whoever logs in learns only that it is not their fault.
-            logger.error("a login could not be checked: %s", error.detail)  # noqa: TRY400 - it names its own cause
+            logger.error("an account could not be checked: %s", error.detail)  # noqa: TRY400 - it names its own cause
             raise Unavailable("accounts cannot be read now", code="accounts_unavailable") from None
 
     def _compare(self, username: str, password: str) -> Account:
@@ -185,8 +218,15 @@ class Accounts:
             raise CredentialInvalid("wrong password" if row else "unknown name", way="password")
         grants = self._grants(stored)
         if self._hasher.check_needs_rehash(digest):
-            self._renew(name, digest, plain)
-        return Account(username=name, grants=grants)
+            digest = self._renew(name, digest, plain)
+        return Account(username=name, grants=grants, generation=_generation(digest))
+
+    def _find(self, username: str) -> Account | None:
+        with self._database() as database:
+            row = database.execute("SELECT hash, grants FROM account WHERE username = ?", (username,)).fetchone()
+        if row is None:
+            return None
+        return Account(username=username, grants=self._grants(row[1]), generation=_generation(row[0]))
 
     def _matches(self, digest: str, plain: bytes) -> bool:
         try:
@@ -203,14 +243,17 @@ class Accounts:
         except (ValueError, KeyError, TypeError) as error:
             raise self._unusable(f"holds grants that cannot be read ({error!r})") from None
 
-    def _renew(self, username: str, old: str, plain: bytes) -> None:
-        """Replace a hash of other parameters, unless the password was changed meanwhile."""
+    def _renew(self, username: str, old: str, plain: bytes) -> str:
+        """Replace a hash of other parameters, unless the password was changed meanwhile; return the one in force."""
         try:
+            new = self._hasher.hash(plain)
             with self._database() as database:
                 query = "UPDATE account SET hash = ? WHERE username = ? AND hash = ?"
-                database.execute(query, (self._hasher.hash(plain), username, old))
+                changed = database.execute(query, (new, username, old))
+                return new if changed.rowcount else old
         except SsealError as error:
             logger.warning("a password hash could not be renewed: %s", error.detail)
+            return old
 
     def _hash(self, password: str) -> str:
         if not isinstance(password, str) or not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
@@ -250,6 +293,10 @@ class Accounts:
             "or move it away and add the accounts again",
             code="accounts",
         )
+
+
+def _generation(digest: str) -> str:
+    return hashlib.sha256(digest.encode()).hexdigest()[:16]
 
 
 def _normal(password: str) -> str:

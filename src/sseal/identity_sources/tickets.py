@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -12,12 +14,14 @@ from ..auth.identity import Identity
 from ..auth.origin import Caller, OriginPolicy
 from ..clock import Clock
 from ..errors import CredentialExpired, CredentialInvalid, Unavailable
-from ..position import Lineage, Position
+from ..position import MAX_OFFSET, Lineage, Position
 from .secret import new_secret
 from .store import Store
 
 __all__ = ["Passage", "SpentTicket", "Tickets", "VoidToken"]
 
+MAX_GRACES: Final = 5
+"""Transient refusals in a row that a ticket survives: ten minutes with the defaults."""
 _ATTEMPTS: Final = 8
 """Tries to change a family record against other hubs; each loser means that a winner got through."""
 
@@ -49,6 +53,7 @@ class TicketRecord(msgspec.Struct, frozen=True):
     topics: list[str]
     origin: str | None
     expires_at: float
+    issued_at: float
 
 
 class FamilyRecord(msgspec.Struct, frozen=True):
@@ -69,6 +74,7 @@ class Passage(msgspec.Struct, frozen=True):
     :param token: the resume token for the ids of the new stream.
     :param ticket: hash of the ticket, for the family record of a first use; None on a resume.
     :param origin: the Origin the ticket is bound to, for the same.
+    :param issued_at: when the ticket was issued, for giving it back.
     """
 
     identity: Identity
@@ -76,6 +82,7 @@ class Passage(msgspec.Struct, frozen=True):
     token: str
     ticket: str | None = None
     origin: str | None = None
+    issued_at: float = 0.0
 
 
 class Tickets:
@@ -96,10 +103,11 @@ class Tickets:
     async def issue(self, identity: Identity, topics: list[str], origin: str | None) -> str:
         """Return a new ticket for an identity, bound to topics and to the Origin that asked for it."""
         ticket = new_secret()
-        expires_at = self._clock.wall() + self.ttl
+        now = self._clock.wall()
+        expires_at = now + self.ttl
         if identity.expires_at is not None:
             expires_at = min(expires_at, identity.expires_at)
-        record = TicketRecord(identity, topics, origin, expires_at)
+        record = TicketRecord(identity, topics, origin, expires_at, now)
         await self._store.put(_ticket_key(ticket), msgspec.json.encode(record), expires_at)
         return ticket
 
@@ -121,7 +129,7 @@ class Tickets:
             raise CredentialExpired("the identity behind it has expired", way="ticket")
         token = new_secret()
         identity = record.identity.derive(way="ticket", token_id=None, expires_at=None, family=_family_id(token))
-        return Passage(identity, record.topics, token, hashed(ticket), record.origin)
+        return Passage(identity, record.topics, token, hashed(ticket), record.origin, record.issued_at)
 
     async def spare(self, ticket: str) -> None:
         """Let an unspent ticket live on after a transient refusal (WHY 35)."""
@@ -129,13 +137,20 @@ class Tickets:
         if raw is None:
             return
         record = msgspec.json.decode(raw, type=TicketRecord)
-        now = self._clock.wall()
-        ends = now + self._grace
-        if record.identity.expires_at is not None:
-            ends = min(ends, record.identity.expires_at)
+        ends = self._grace_end(record.identity, record.issued_at)
         if ends > record.expires_at:
             kept = msgspec.structs.replace(record, expires_at=ends)
             await self._store.swap(_ticket_key(ticket), raw, msgspec.json.encode(kept), ends)
+
+    async def restore(self, passage: Passage) -> None:
+        """Give back a ticket whose stream was refused for now only after it had been redeemed (WHY 35)."""
+        if passage.ticket is None:
+            return
+        identity = replace(passage.identity, family=None)
+        ends = self._grace_end(identity, passage.issued_at)
+        record = TicketRecord(identity, passage.topics, passage.origin, ends, passage.issued_at)
+        await self._store.take(_family_key(passage.token))
+        await self._store.put(f"ticket/{passage.ticket}", msgspec.json.encode(record), ends)
 
     async def start_family(self, passage: Passage, start: Position) -> None:
         """Open the family of a ticket's first stream, which starts at ``start``."""
@@ -154,10 +169,14 @@ class Tickets:
         caller: Caller,
         policy: OriginPolicy,
         *,
+        head: int = MAX_OFFSET,
+        revoked: Callable[[Identity], bool] = lambda _: False,
         ticket: str | None = None,
     ) -> Passage:
         """Let the bearer of a resume token in, by the table in `sseal.auth.family`.
 
+        :param head: the offset at the head of the log.
+        :param revoked: tells whether an identity was revoked; such a family is not kept alive by asking (WHY 17).
         :param ticket: the spent ticket in the URL, if there was one: the token must be of its family.
         :raises VoidToken: superseded; the family has ended and the hub must end its streams.
         :raises CredentialInvalid: unknown, of another ticket or Origin, or a position before the token's own.
@@ -174,13 +193,20 @@ class Tickets:
                 raise CredentialInvalid("from another Origin", way="resume")
             if record.identity.expired(self._clock.wall()):
                 raise CredentialExpired("the identity behind it has expired", way="resume")
+            if revoked(record.identity):
+                raise CredentialInvalid("revoked", way="resume")
             child = locator(token) + new_secret(TOKEN_LENGTH - LOCATOR_LENGTH)
-            verdict = record.family.resume(hashed(token), presented, hashed(child), lineage)
+            issued = presented
+            if lineage.resolve(presented, head).reason == "ahead":
+                issued = Position(lineage.epoch, head)
+            verdict = record.family.resume(hashed(token), presented, hashed(child), lineage, issued)
+            if verdict.outcome == "unknown":
+                raise CredentialInvalid("not a token of its family", way="resume")
             if verdict.outcome == "void":
                 if await self._store.swap(key, raw, None, 0.0):
                     raise VoidToken(record.identity)
                 continue
-            if verdict.outcome == "before_issue" or verdict.family is None:
+            if verdict.family is None or verdict.outcome == "before_issue":
                 audit.warning("resume before the position of issue", extra=_about(record.identity))
                 raise CredentialInvalid("a position before the token's own", way="resume")
             changed = msgspec.structs.replace(record, family=verdict.family)
@@ -204,6 +230,10 @@ class Tickets:
                 record = msgspec.structs.replace(record, identity=fresh)
             if await self._store.swap(key, raw, msgspec.json.encode(record), self._family_end(record.identity)):
                 return
+
+    def _grace_end(self, identity: Identity, issued_at: float) -> float:
+        ends = min(self._clock.wall() + self._grace, issued_at + self.ttl + MAX_GRACES * self._grace)
+        return ends if identity.expires_at is None else min(ends, identity.expires_at)
 
     def _family_end(self, identity: Identity) -> float:
         end = self._clock.wall() + self._resume_ttl
