@@ -271,7 +271,7 @@ def warnings_of(settings: Settings) -> list[str]:
     hub = settings.hub()
     found = []
     if "query" in hub.credentials:
-        found.append("tokens in the query (?token=) are accepted: addresses end up in logs and histories elsewhere")
+        found.append("tokens in the query are accepted: addresses end up in the logs and histories of others")
     if not settings.tls and not is_loopback(settings.host):
         found.append(f"listening on {settings.host} without TLS: put a proxy that speaks https in front")
     if hub.insecure_cookies:

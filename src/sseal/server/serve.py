@@ -108,7 +108,7 @@ def run(
     config = uvicorn.Config(
         app,
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        http="httptools" if importlib.util.find_spec("httptools") else "h11",
+        http=_protocol(),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -134,6 +134,15 @@ def run(
     finally:
         for listener in listeners:
             listener.close()
+
+
+def _protocol() -> Any:
+    """Return the protocol with the direct path where it can be had."""
+    if importlib.util.find_spec("httptools") is None:
+        return "h11"
+    from .uvicorn import StreamProtocol
+
+    return StreamProtocol
 
 
 def raise_descriptor_limit(streams: int) -> str | None:
@@ -179,7 +188,7 @@ class _Server(uvicorn.Server):
     def _drop_stalled(self) -> None:
         """Drop connections with bytes nobody reads: to close them would wait for the client."""
         for connection in list(self.server_state.connections):
-            transport: Any = getattr(connection, "transport", None)
+            transport: Any = getattr(connection, "transport", None)  # a detached stream sees to itself
             if transport is not None and transport.get_write_buffer_size():
                 transport.abort()
 

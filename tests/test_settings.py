@@ -1,0 +1,234 @@
+"""The operator's settings: where they come from, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sseal.errors import InvalidInput
+from sseal.hub.settings import HubSettings
+from sseal.limits import Limits
+from sseal.settings import Settings, load, new_jwt_secret, refusals, warnings_of
+
+GOOD = "correct-horse-battery-staple-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Start each test without settings, in a directory of its own."""
+    import os
+
+    for name in list(os.environ):
+        if name.upper().startswith("SSEAL_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def fault(**flags: object) -> str:
+    """Return what `load` says of wrong settings."""
+    with pytest.raises(InvalidInput) as caught:
+        load(**flags)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_without_any_source_the_hub_has_its_own_defaults() -> None:
+    """Every default comes from HubSettings, but for CORS, which the hub answers when it is alone."""
+    assert load().hub() == dataclasses.replace(HubSettings(), cors=True)
+
+
+def test_every_hub_setting_and_limit_can_be_set() -> None:
+    """There is one list of settings: a field added to the hub's can be set at once."""
+    loaded = load()
+    for field in dataclasses.fields(HubSettings):
+        assert hasattr(loaded, field.name)
+    assigned = {f"limits.{field.name}": "7" for field in dataclasses.fields(Limits)}
+    assert dataclasses.astuple(load(assigned=assigned).hub().limits) == (7,) * len(assigned)
+
+
+def test_flags_win_over_environment_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each source overrides those below it, setting by setting."""
+    (tmp_path / "sseal.toml").write_text('host = "::1"\nport = 1111\nheartbeat = 5\n[limits]\nstreams = 1\nbody = 2\n')
+    monkeypatch.setenv("SSEAL_PORT", "2222")
+    monkeypatch.setenv("SSEAL_HEARTBEAT", "6")
+    monkeypatch.setenv("SSEAL_LIMITS__STREAMS", "3")
+    settings = load(heartbeat="7", port=None)
+    assert (settings.host, settings.port, settings.hub().heartbeat) == ("::1", 2222, 7.0)
+    assert (settings.hub().limits.streams, settings.hub().limits.body) == (3, 2)
+    assert load(assigned={"limits.streams": "4"}).hub().limits == Limits(streams=4, body=2)
+
+
+def test_a_file_is_found_by_flag_and_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """--config wins over SSEAL_CONFIG, and a named file has to exist."""
+    for name, port in (("one.toml", 1), ("two.toml", 2)):
+        (tmp_path / name).write_text(f"port = {port}\n")
+    monkeypatch.setenv("SSEAL_CONFIG", "one.toml")
+    assert load().port == 1
+    assert load("two.toml").port == 2
+    assert fault(config="three.toml") == "three.toml: there is no such file"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.example,https://b.example", ("https://a.example", "https://b.example")),
+        (" https://a.example , ", ("https://a.example",)),
+        ('["https://a.example"]', ("https://a.example",)),
+        ("", ()),
+    ],
+)
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch, text: str, expected: tuple[str, ...]) -> None:
+    """A list in the environment is separated by commas, or a JSON array."""
+    monkeypatch.setenv("SSEAL_ALLOWED_ORIGINS", text)
+    assert load().hub().allowed_origins == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("one,with,commas", ("one,with,commas",)), ('["new", "old"]', ("new", "old")), ("", ())]
+)
+def test_a_secret_may_hold_a_comma(monkeypatch: pytest.MonkeyPatch, text: str, expected: tuple[str, ...]) -> None:
+    """SSEAL_JWT_SECRET is one secret with all its commas, or a JSON array, newest first."""
+    monkeypatch.setenv("SSEAL_JWT_SECRET", text)
+    assert load().hub().jwt_secret == expected
+
+
+def test_key_files_are_read(tmp_path: Path) -> None:
+    """jwt_public_key_file adds the texts of its files to jwt_public_key."""
+    (tmp_path / "a.pem").write_text("first")
+    (tmp_path / "b.pem").write_text("second")
+    assert load(jwt_public_key_file="a.pem,b.pem").hub().jwt_public_key == ("first", "second")
+    assert fault(jwt_public_key_file="none.pem").startswith("--jwt-public-key-file: none.pem cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jwt_secrt = 'x'", "sseal.toml: jwt_secrt: is no setting; did you mean jwt_secret?"),
+        ("streams = 1", "sseal.toml: streams: is no setting; did you mean limits.streams?"),
+        ("[limits]\nstream = 1", "sseal.toml: limits.stream: is no setting; did you mean limits.streams?"),
+        ("zzz = 1", "sseal.toml: zzz: is no setting"),
+        ("port = 'x'", "sseal.toml: port: must be a whole number"),
+        ("port = 70000", "sseal.toml: port: must be at most 65535"),
+        ("workers = 0", "sseal.toml: workers: must be at least 1"),
+        ("limits = 3", "sseal.toml: limits: must be a table"),
+        ("jwt_secret = 4", "sseal.toml: jwt_secret: must be a list"),
+        ("credentials = ['bearer', 'basic']", "sseal.toml: credentials: item 2: must be 'bearer', "),
+        ("metrics = 'perhaps'", "sseal.toml: metrics: must be true or false"),
+        ("heartbeat = 0", "sseal.toml: heartbeat: must be more than 0 seconds"),
+        ("x = [", "sseal.toml: is not TOML: "),
+    ],
+)
+def test_a_wrong_line_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """An error names the file, the setting and what is wrong, and an unknown name the closest known one."""
+    (tmp_path / "sseal.toml").write_text(text)
+    assert fault().startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("PORT", "x", "SSEAL_PORT: must be a whole number"),
+        ("PORT", "tcp://10.0.0.1:80", "SSEAL_PORT: must be a whole number; Kubernetes sets it"),
+        ("LIMITS", "x", "SSEAL_LIMITS: is not a JSON object"),
+        ("LIMITS__STREAMS", "x", "SSEAL_LIMITS__STREAMS: must be a whole number"),
+        ("LIMITS__STREAMS", "-1", "SSEAL_LIMITS__STREAMS: must be a number of at least 0"),
+        ("LIMITS__STREAM", "1", "SSEAL_LIMITS__STREAM: is no setting; did you mean limits.streams?"),
+        ("ALLOWED_ORIGINS", "*", "SSEAL_ALLOWED_ORIGINS: '*' would let every site read"),
+        ("RETRY_MS", "1", "SSEAL_RETRY_MS: must be from 500 to 60000"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
+    """An error names the environment variable a value came from."""
+    monkeypatch.setenv(f"SSEAL_{name}", value)
+    assert fault().startswith(message)
+
+
+def test_a_wrong_flag_is_named() -> None:
+    """An error names the flag a value came from, and --set with the name given to it."""
+    assert fault(log_level="loud").startswith("--log-level: must be 'debug', ")
+    assert fault(assigned={"limits.streams": "x"}) == "--set limits.streams: must be a whole number"
+    assert fault(assigned={"limit.streams": "1"}) == "--set limit.streams: is no setting; did you mean limits.streams?"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JWT_SECRET", '["hunter2-hunter2", 3]'),
+        ("JWT_SECRET", "[hunter2"),
+        ("BROKER", "redis://user:hunter2@redis.example"),
+        ("PORT", "hunter2"),
+        ("LOG_LEVEL", "hunter2"),
+        ("LIMITS", '{"hunter2'),
+        ("CREDENTIALS", "hunter2"),
+    ],
+)
+def test_no_error_shows_a_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Any value may be a secret in the wrong place, so none is shown, and no exception below carries it."""
+    monkeypatch.setenv(f"SSEAL_{name}", value)
+    with pytest.raises(InvalidInput) as caught:
+        load()
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__
+    assert "\n" not in str(caught.value)
+
+
+def ready(**flags: object) -> Settings:
+    """Return settings that serve, but for what is changed."""
+    return load(**{"jwt_secret": [GOOD], **flags})  # type: ignore[arg-type]
+
+
+def test_good_settings_are_not_refused() -> None:
+    """A secret of 32 bytes is all `serve` needs, and so is any other key."""
+    assert refusals(ready()) == []
+    assert refusals(load(accounts="accounts.db")) == []
+    assert refusals(load(jwt_jwks_url="https://issuer.example/keys")) == []
+    assert warnings_of(ready()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ({"jwt_secret": []}, "\n  SSEAL_JWT_SECRET="),
+        ({"jwt_secret": ["short"]}, "\n  SSEAL_JWT_SECRET="),
+        ({"insecure_cookies": True, "host": "0.0.0.0"}, "\n  SSEAL_INSECURE_COOKIES=false"),
+        ({"workers": 2}, "\n  SSEAL_WORKERS=1"),
+        ({"tls_cert_file": __file__}, "\n  SSEAL_TLS_KEY_FILE="),
+        ({"tls_key_file": __file__}, "\n  SSEAL_TLS_CERT_FILE="),
+        ({"root_path": "hub/"}, "\n  SSEAL_ROOT_PATH=/path"),
+    ],
+)
+def test_a_refusal_names_the_line_to_add(flags: dict[str, object], line: str) -> None:
+    """Whatever is unsafe or incomplete is refused with the line that mends it."""
+    (text,) = refusals(ready(**flags))
+    assert line in text
+
+
+def test_a_refusal_offers_a_fresh_secret_each_time() -> None:
+    """The line to paste holds a secret of 43 characters that nobody has had before, and it is accepted."""
+    lines = [refusals(load())[0] for _ in range(2)]
+    made = [line.partition("SSEAL_JWT_SECRET=")[2].split()[0] for line in lines]
+    assert made[0] != made[1]
+    assert [len(secret) for secret in made] == [43, 43]
+    assert refusals(load(jwt_secret=[made[0]])) == []
+    assert len(new_jwt_secret()) == 43
+
+
+def test_keys_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    """A private key, a text that is no key, and a PEM in the place of a secret are refused by name."""
+    pem = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    (tmp_path / "key.pem").write_text(pem)
+    assert "is a private key" in refusals(ready(jwt_public_key_file="key.pem"))[0]
+    assert refusals(ready(jwt_secret=[pem]))[0].startswith("jwt_secret: ")
+    assert refusals(ready(jwt_algorithms="none"))[0].startswith("jwt_algorithms: ")
+    assert "cannot be read" in refusals(ready(tls_cert_file="no.pem", tls_key_file="key.pem"))[0]
+
+
+def test_what_may_be_right_is_only_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens in the query, http for others, cookies without Secure and misspelled variables are warned of."""
+    assert "tokens in the query" in warnings_of(ready(credentials="bearer,query"))[0]
+    assert "without TLS" in warnings_of(ready(host="0.0.0.0"))[0]
+    assert "without Secure" in warnings_of(ready(insecure_cookies=True))[0]
+    monkeypatch.setenv("SSEAL_JWT_SECRT", "x")
+    monkeypatch.setenv("SSEAL_URL", "http://localhost")
+    assert warnings_of(load()) == ["SSEAL_JWT_SECRT is no setting; did you mean SSEAL_JWT_SECRET?"]
