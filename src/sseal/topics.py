@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from .errors import InvalidInput
@@ -35,7 +36,7 @@ def literal(text: str) -> str:
     """
     if not text:
         raise InvalidInput("subject", "must not be empty")
-    if all(char not in _ESCAPED and char.isprintable() for char in text):
+    if text.isprintable() and _ESCAPED.isdisjoint(text):
         return text
     try:
         return "".join(
@@ -79,6 +80,12 @@ class Pattern:
 
         :raises InvalidInput: names ``field`` and the segment that is wrong.
         """
+        if isinstance(text, str) and len(text) <= MAX_TOPIC_LENGTH:
+            return _remembered(text, field)
+        return cls(tuple(_segments(text, field)))
+
+    @classmethod
+    def _parse(cls, text: str, field: str) -> Pattern:
         segments = tuple(_segments(text, field))
         for index, segment in enumerate(segments):
             if segment == "**" and index != len(segments) - 1:
@@ -135,6 +142,12 @@ class Pattern:
     def __str__(self) -> str:
         """Return the text this pattern was parsed from."""
         return "/".join(self.segments)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(text: str, field: str) -> Pattern:
+    """Parse; patterns come back with every connect. Errors are not remembered."""
+    return Pattern._parse(text, field)  # noqa: SLF001 - same module
 
 
 def _segments(text: str, field: str) -> list[str]:

@@ -29,24 +29,31 @@ class Ask:
     :raises InvalidInput: a query string that is not UTF-8 or has too many fields.
     """
 
-    __slots__ = ("caller", "headers", "query", "scope")
+    __slots__ = ("_fields", "caller", "headers", "query", "scope")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.query = _parse_query(scope.get("query_string", b""))
+        self._fields: dict[bytes, bytes] = {}
+        for name, value in self.headers:
+            self._fields.setdefault(name, value)
+        origin = self.header(b"origin")
         self.caller = Caller(
-            origin=self.header(b"origin"),
-            own=_own_origin(scope.get("scheme", "http"), self.header(b"host")),
+            origin=origin,
+            own=None if origin is None else self.own_origin,
             fetch_site=self.header(b"sec-fetch-site"),
         )
 
+    @property
+    def own_origin(self) -> str | None:
+        """The origin this request was sent to, from scheme and Host; None if Host is missing or no host."""
+        return _own_origin(self.scope.get("scheme", "http"), self.header(b"host"))
+
     def header(self, name: bytes) -> str | None:
         """Return the first header of that (lower-case) name, None if absent."""
-        for key, value in self.headers:
-            if key == name:
-                return value.decode("latin-1").strip()
-        return None
+        value = self._fields.get(name)
+        return None if value is None else value.decode("latin-1").strip()
 
     def values(self, name: str) -> list[str]:
         """Return every value of a query field, in order."""

@@ -230,7 +230,7 @@ class AuthEndpoints:
 
     def _check_cookie_place(self, ask: Ask) -> None:
         """Refuse to give out a cookie without Secure to anything but loopback (WHY 23)."""
-        own = ask.caller.own or ""
+        own = ask.own_origin or ""
         host = own.partition("://")[2].rpartition(":")[0] or own.partition("://")[2]
         host = own.partition("://")[2] if host.startswith("[") and not host.endswith("]") else host
         if self._services.settings.insecure_cookies and not is_loopback(host):

@@ -50,7 +50,8 @@ class Caller:
     """What a request says of the page it came from.
 
     :param origin: the Origin header, None when absent.
-    :param own: the origin the request was sent to, from scheme and Host; None if Host is missing or no host.
+    :param own: the origin the request was sent to, from scheme and Host; None if there is none, or no Origin
+        to compare it with.
     :param fetch_site: the Sec-Fetch-Site header, None when absent.
     """
 
