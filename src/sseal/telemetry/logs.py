@@ -74,12 +74,13 @@ def _formatter(*, console: bool, colors: bool) -> logging.Formatter:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console, key="time"),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console, key="time"),
         structlog.processors.format_exc_info,
         _redacted,
     ]
     if console:
-        final: list[Processor] = [_printable, structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time")]
+        renderer = structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time", sort_keys=False, pad_event_to=14)
+        final: list[Processor] = [_printable, renderer]
     else:
         final = [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer(default=str)]
     return structlog.stdlib.ProcessorFormatter(
