@@ -8,7 +8,7 @@ from typing import Final
 
 from .auth.identity import Identity
 from .errors import Forbidden, InvalidInput
-from .subscription import Subscription, TopicSet
+from .subscription import NO_BOUNDS, NO_PATTERNS, Subscription, TopicSet
 from .topics import Pattern
 
 __all__ = ["MAX_PATTERNS", "MAX_TOPICS", "Allowed", "Authorize", "Authorizer"]
@@ -67,9 +67,9 @@ class Authorizer:
             raise Forbidden("not allowed to subscribe to: " + ", ".join(refused), refused=refused, code="topic_refused")
         topics = TopicSet(
             frozenset(name for name, pattern in patterns.items() if pattern.exact),
-            frozenset(pattern for pattern in patterns.values() if not pattern.exact),
+            frozenset(wide) if (wide := [p for p in patterns.values() if not p.exact]) else NO_PATTERNS,
         )
-        return Subscription(identity, topics, since)
+        return Subscription(identity, topics, since or NO_BOUNDS)
 
     def parse(self, identity: Identity, requested: Sequence[str]) -> dict[str, Pattern]:
         """Parse a request; an empty one means the identity's own topic."""

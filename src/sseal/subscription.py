@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from .auth.identity import Identity
 from .topics import Pattern
 
-__all__ = ["Subscription", "TopicSet"]
+__all__ = ["NO_BOUNDS", "NO_PATTERNS", "Subscription", "TopicSet"]
+
+NO_PATTERNS: Final[frozenset[Pattern]] = frozenset()
+NO_BOUNDS: Final[Mapping[str, float]] = MappingProxyType({})
+"""What most streams have, shared by all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +23,7 @@ class TopicSet:
     """Exact topics and patterns, as a key: streams with equal sets share their joined bytes."""
 
     exact: frozenset[str]
-    patterns: frozenset[Pattern] = frozenset()
+    patterns: frozenset[Pattern] = NO_PATTERNS
 
     @classmethod
     def of(cls, *topics: str) -> TopicSet:
@@ -58,7 +64,7 @@ class Subscription:
 
     identity: Identity
     topics: TopicSet
-    since: Mapping[str, float] = field(default_factory=dict)
+    since: Mapping[str, float] = field(default_factory=lambda: NO_BOUNDS)
 
     def visible(self, topics: tuple[str, ...], published_at: float) -> bool:
         """Tell whether an event may be shown: in the set, and not before every ``since`` that applies."""

@@ -121,6 +121,9 @@ class Authenticator:
             raise CredentialMissing
         if not isinstance(identity, Identity):
             raise TypeError(f"authenticate= must return an Identity or None, not {type(identity).__name__}")
+        if not identity.issued_at:
+            # The app vouches anew at every connect: a revocation ends what is open, and then the app decides.
+            identity = replace(identity, issued_at=self._services.clock.wall())
         return identity
 
     async def _passage(self, credential: Credential, ask: Ask, last_event_id: LastEventId | None) -> Passage:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from starlette.types import Receive, Send
+
+from ..stream.connection import Connection, Owner
 
 __all__ = ["PlainSink"]
 
@@ -14,19 +15,14 @@ class PlainSink:
     """Takes bytes at once and hands them to ``send`` in a task.
 
     :param first: what is to be sent first; empty when the first body was sent already.
-    :param drained: called when everything taken has been handed over, so that the stream may read on.
-    :param gone: called once when the client has left.
-    :param close_timeout: seconds a closing stream may take to hand over the rest (WHY 32).
+    :param owner: told when everything taken has been handed over, and when the client has left.
     """
 
-    def __init__(
-        self, first: bytes, *, drained: Callable[[], None], gone: Callable[[], None], close_timeout: float
-    ) -> None:
+    def __init__(self, first: bytes, owner: Owner, connection: Connection) -> None:
         self._chunks = [first] if first else []
         self._size = len(first)
-        self._drained = drained
-        self._gone = gone
-        self._close_timeout = close_timeout
+        self._owner = owner
+        self._connection = connection
         self._closing = False
         self._dead = False
         self._wake: asyncio.Future[None] | None = None
@@ -57,7 +53,7 @@ class PlainSink:
         self._closing = True
         self._wake_up()
         if self._task is not None:
-            asyncio.get_running_loop().call_later(self._close_timeout, self.abort)
+            asyncio.get_running_loop().call_later(self._owner.close_timeout, self.abort)
 
     def abort(self) -> None:
         """Give up what was taken and end: at once if ``send`` is not waiting, else by cancelling it."""
@@ -95,7 +91,7 @@ class PlainSink:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 self._size -= len(data)
                 if not self._size and not self._closing:
-                    self._drained()
+                    self._owner.pump(self._connection)
             elif self._closing:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
@@ -109,7 +105,7 @@ class PlainSink:
         while (await receive())["type"] != "http.disconnect":
             pass
         if not self._dead:
-            self._gone()
+            self._owner.gone(self._connection)
             self.abort()
 
     def _wake_up(self) -> None:

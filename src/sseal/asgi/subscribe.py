@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from functools import partial
 from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
@@ -239,22 +238,13 @@ class Subscribe:
         if sink is None:
             return False
         engine = self._services.engine
-        sink.begin(
-            drained=partial(engine.pump, connection),
-            gone=partial(engine.leave, connection, reasons.CLIENT_GONE),
-            close_timeout=self._services.settings.close_timeout,
-        )
+        sink.begin(engine, connection)
         engine.attach(connection, sink)
         return True
 
     async def _plain(self, connection: Connection, first: bytes, receive: Receive, send: Send) -> None:
         engine = self._services.engine
-        sink = PlainSink(
-            first,
-            drained=partial(engine.pump, connection),
-            gone=partial(engine.leave, connection, reasons.CLIENT_GONE),
-            close_timeout=self._services.settings.close_timeout,
-        )
+        sink = PlainSink(first, engine, connection)
         engine.attach(connection, sink)
         await sink.run(receive, send)
 

@@ -20,6 +20,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any, Final, NoReturn
 
 from joserfc.errors import JoseError, SecurityWarning
@@ -237,7 +238,7 @@ class JwtVerifier:
             raise CredentialExpired("exp is over")
         return Identity(
             subject=subject,
-            issuer=issuer or "",
+            issuer=intern(issuer or ""),
             grants=grants,
             issued_at=min(iat or 0.0, now),  # a clock ahead of ours must not outlive a revocation of now
             expires_at=exp + self._leeway,
@@ -444,9 +445,12 @@ def _subject(claims: dict[str, Any], name: str) -> str:
     return value
 
 
+_NO_GRANTS: Final = Grants()
+
+
 def _grants(claims: dict[str, Any], name: str) -> Grants:
     if name not in claims:
-        return Grants()
+        return _NO_GRANTS
     value = claims[name]
     if not isinstance(value, dict):
         raise CredentialInvalid(f"{name} is not an object")

@@ -419,6 +419,15 @@ class Engine:
                 },
             )
 
+    @property
+    def close_timeout(self) -> float:
+        """Seconds a closing sink may take to hand over the rest."""
+        return self.settings.close_timeout
+
+    def gone(self, connection: Connection) -> None:
+        """Take a stream out whose client has left; called by its sink."""
+        self.leave(connection, reasons.CLIENT_GONE)
+
     def close(self, connection: Connection, reason: CloseReason, *, retry_ms: int | None = None) -> None:
         """End a stream with the events its reason calls for."""
         if connection.state is State.CLOSED:

@@ -191,10 +191,7 @@ class Tickets:
                 raise CredentialInvalid("not of this ticket's family", way="resume")
             if not policy.allows_ticket(caller, record.origin):
                 raise CredentialInvalid("from another Origin", way="resume")
-            if record.identity.expired(self._clock.wall()):
-                raise CredentialExpired("the identity behind it has expired", way="resume")
-            if revoked(record.identity):
-                raise CredentialInvalid("revoked", way="resume")
+            self._check_alive(record.identity, revoked)
             child = locator(token) + new_secret(TOKEN_LENGTH - LOCATOR_LENGTH)
             issued = presented
             if lineage.resolve(presented, head).reason == "ahead":
@@ -234,6 +231,12 @@ class Tickets:
     def _grace_end(self, identity: Identity, issued_at: float) -> float:
         ends = min(self._clock.wall() + self._grace, issued_at + self.ttl + MAX_GRACES * self._grace)
         return ends if identity.expires_at is None else min(ends, identity.expires_at)
+
+    def _check_alive(self, identity: Identity, revoked: Callable[[Identity], bool]) -> None:
+        if identity.expired(self._clock.wall()):
+            raise CredentialExpired("the identity behind it has expired", way="resume")
+        if revoked(identity):
+            raise CredentialInvalid("revoked", way="resume")
 
     def _family_end(self, identity: Identity) -> float:
         end = self._clock.wall() + self._resume_ttl

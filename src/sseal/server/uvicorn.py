@@ -17,16 +17,19 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
 from typing import Any, Final
 from weakref import ref
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from ..stream.connection import Connection, Owner
+
 __all__ = ["Direct", "DirectSink", "StreamProtocol", "missing"]
 
 DETACH_PATIENCE: Final = 0.1
 """Seconds middleware may hold the head and the first body back before the stream stays on the plain path."""
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds a stream that nobody owns may take to close; a full socket would keep it open for ever (WHY 32)."""
 MAX_SURPLUS: Final = 4096
 """Bytes a client may send on a stream, which asks for nothing more, before it is cut off (WHY 33)."""
 MAX_NOTED: Final = 8
@@ -72,7 +75,7 @@ class DirectSink(asyncio.Protocol):
     number to somebody else's connection at once (WHY 4).
     """
 
-    __slots__ = ("_close_timeout", "_connections", "_drained", "_fd", "_gone", "_surplus", "_transport", "clear")
+    __slots__ = ("_connection", "_connections", "_fd", "_owner", "_surplus", "_transport", "clear")
 
     chunked = True
 
@@ -82,15 +85,13 @@ class DirectSink(asyncio.Protocol):
         self._fd: int = transport.get_extra_info("socket").fileno()
         self.clear = False
         self._surplus = 0
-        self._close_timeout = 1.0
-        self._drained: Callable[[], None] | None = None
-        self._gone: Callable[[], None] | None = None
+        self._owner: Owner | None = None
+        self._connection: Any = None
 
-    def begin(self, *, drained: Callable[[], None], gone: Callable[[], None], close_timeout: float) -> None:
+    def begin(self, owner: Owner, connection: Connection) -> None:
         """Say whom to tell when everything was written, and when the client has left."""
-        self._drained = drained
-        self._gone = gone
-        self._close_timeout = close_timeout
+        self._owner = owner
+        self._connection = connection
 
     @property
     def buffered(self) -> int:
@@ -128,9 +129,10 @@ class DirectSink(asyncio.Protocol):
         if self._fd < 0:
             return
         self.put(b"0\r\n\r\n")
-        transport, self._fd, self._gone = self._transport, -1, None
+        transport, owner, self._fd, self._owner = self._transport, self._owner, -1, None
         transport.close()
-        asyncio.get_running_loop().call_later(self._close_timeout, transport.abort)
+        patience = CLOSE_TIMEOUT if owner is None else owner.close_timeout
+        asyncio.get_running_loop().call_later(patience, transport.abort)
 
     def abort(self) -> None:
         """Close at once."""
@@ -141,8 +143,8 @@ class DirectSink(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Called by uvicorn when it shuts down: a stream nobody drained ends now."""
-        if self._gone is not None:
-            self._gone()
+        if self._owner is not None:
+            self._owner.gone(self._connection)
         self.close()
 
     def data_received(self, data: bytes) -> None:
@@ -170,17 +172,17 @@ class DirectSink(asyncio.Protocol):
         """The transport is empty again: the stream may read on."""
         if self._fd >= 0:
             self.clear = True
-            if self._drained is not None:
-                self._drained()
+            if self._owner is not None:
+                self._owner.pump(self._connection)
 
     def _leave(self) -> None:
         self.abort()
         self._tell()
 
     def _tell(self) -> None:
-        gone, self._gone, self._drained = self._gone, None, None
-        if gone is not None:
-            gone()
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.gone(self._connection)
 
 
 class NotedCycle(RequestResponseCycle):

@@ -9,7 +9,7 @@ from ..subscription import Subscription
 from .reasons import CloseReason
 from .states import TABLE, Input, State
 
-__all__ = ["HIGH_WATER", "Connection", "Sink"]
+__all__ = ["HIGH_WATER", "Connection", "Owner", "Sink"]
 
 HIGH_WATER: Final = 16 * 1024
 """Bytes a sink may hold before its stream reads at its own pace (WHY 32)."""
@@ -47,6 +47,23 @@ class Sink(Protocol):
 
     def abort(self) -> None:
         """End it now; what was taken may be lost."""
+        ...
+
+
+class Owner(Protocol):
+    """Whom a sink tells what happened to it; the engine. One object for all sinks, so that a sink stays small."""
+
+    @property
+    def close_timeout(self) -> float:
+        """Seconds a closing sink may take to hand over the rest (WHY 32)."""
+        ...
+
+    def pump(self, connection: Connection) -> None:
+        """Everything taken has reached the kernel: the stream may read on."""
+        ...
+
+    def gone(self, connection: Connection) -> None:
+        """The client has left."""
         ...
 
 
