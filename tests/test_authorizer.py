@@ -12,6 +12,8 @@ from sseal.authorizer import MAX_PATTERNS, MAX_TOPICS, Authorizer
 from sseal.errors import Forbidden, InvalidInput
 from sseal.subscription import TopicSet
 
+NOW = 1_800_000_000.0
+
 
 def who(subject: str = "alice", *subscribe: str) -> Identity:
     """Return an identity with these grants."""
@@ -47,7 +49,7 @@ async def test_what_is_granted_may_be_read(
     subject: str, grants: list[str], requested: list[str], granted: list[str]
 ) -> None:
     """Grants and one's own topic are what the default policy allows."""
-    subscription = await Authorizer().subscribe(who(subject, *grants), requested)
+    subscription = await Authorizer().subscribe(who(subject, *grants), requested, NOW)
     assert list(subscription.topics.names) == granted
 
 
@@ -75,7 +77,7 @@ async def test_a_refusal_lists_every_topic_that_is_not_allowed(
 ) -> None:
     """The whole request is granted or none of it, and the answer names all that stood in the way (W2, W21)."""
     with pytest.raises(Forbidden) as caught:
-        await Authorizer().subscribe(who(subject, *grants), requested)
+        await Authorizer().subscribe(who(subject, *grants), requested, NOW)
     assert list(caught.value.refused) == refused
     assert caught.value.code == "topic_refused"
     assert all(topic in caught.value.detail for topic in refused)
@@ -91,6 +93,8 @@ async def test_a_refusal_lists_every_topic_that_is_not_allowed(
         ((), ["a", "b"]),
         ({"a": None, "b": 5.0}, []),
         ({"a": 5.0}, ["b"]),
+        ({"a": True, "b": False}, ["b"]),
+        ({"a": NOW, "b": NOW + 0.1}, ["b"]),  # not allowed yet
         (["a", "b", "c"], []),
     ],
 )
@@ -98,11 +102,11 @@ async def test_an_authorize_decides_instead_of_the_grants(answer: Any, refused: 
     """With `authorize=` the claims of a token grant nothing by themselves (W21)."""
     authorizer = Authorizer(answering(answer))
     if not refused:
-        subscription = await authorizer.subscribe(who("alice"), ["a", "b"])
+        subscription = await authorizer.subscribe(who("alice"), ["a", "b"], NOW)
         assert subscription.topics == TopicSet.of("a", "b")
         return
     with pytest.raises(Forbidden) as caught:
-        await authorizer.subscribe(who("alice", "a", "b"), ["a", "b"])
+        await authorizer.subscribe(who("alice", "a", "b"), ["a", "b"], NOW)
     assert list(caught.value.refused) == refused
 
 
@@ -115,14 +119,14 @@ async def test_authorize_is_asked_with_bound_names_at_every_subscription() -> No
         return True
 
     authorizer = Authorizer(authorize, ["news/*"])
-    await authorizer.subscribe(who("a/b"), ["user/{sub}", "news/x"])
-    await authorizer.subscribe(who("a/b"), [])
+    await authorizer.subscribe(who("a/b"), ["user/{sub}", "news/x"], NOW)
+    await authorizer.subscribe(who("a/b"), [], NOW)
     assert asked == [("a/b", ["user/a%2Fb"]), ("a/b", ["user/a%2Fb"])]
 
 
 async def test_a_grant_may_carry_a_since() -> None:
     """A grant given today does not replay yesterday (W21)."""
-    subscription = await Authorizer(answering({"a": 5.0, "b": None})).subscribe(who(), ["a", "b"])
+    subscription = await Authorizer(answering({"a": 5.0, "b": None})).subscribe(who(), ["a", "b"], NOW)
     assert subscription.since == {"a": 5.0}
     assert not subscription.visible(("a",), 4.9)
     assert subscription.visible(("a",), 5.0)
@@ -133,7 +137,7 @@ async def test_a_grant_may_carry_a_since() -> None:
 
 async def test_a_since_of_a_pattern_counts_for_what_it_matches() -> None:
     """A pattern's since hides older events of its topics, not those of another that covers them too."""
-    subscription = await Authorizer(answering({"a/*": 5.0, "a/b": None})).subscribe(who(), ["a/*", "a/b"])
+    subscription = await Authorizer(answering({"a/*": 5.0, "a/b": None})).subscribe(who(), ["a/*", "a/b"], NOW)
     assert subscription.visible(("a/b",), 0.0)
     assert not subscription.visible(("a/c",), 0.0)
     assert subscription.visible(("a/c",), 5.0)
@@ -142,16 +146,16 @@ async def test_a_since_of_a_pattern_counts_for_what_it_matches() -> None:
 async def test_authorize_may_not_answer_with_one_string() -> None:
     """A string is an iterable of characters, and surely a mistake."""
     with pytest.raises(TypeError, match="not one string"):
-        await Authorizer(answering("ab")).subscribe(who(), ["a", "b"])
+        await Authorizer(answering("ab")).subscribe(who(), ["a", "b"], NOW)
 
 
 async def test_nobody_reads_public_topics_and_nothing_else() -> None:
     """The anonymous identity is never shown to `authorize=`, whatever that would say (W16)."""
     authorizer = Authorizer(answering(True), ["news/**"])
-    subscription = await authorizer.subscribe(Identity.anonymous(), ["news/a", "news/b/*"])
+    subscription = await authorizer.subscribe(Identity.anonymous(), ["news/a", "news/b/*"], NOW)
     assert subscription.topics == TopicSet.of("news/a", "news/b/*")
     with pytest.raises(Forbidden) as caught:
-        await authorizer.subscribe(Identity.anonymous(), ["news/a", "user/alice", "**"])
+        await authorizer.subscribe(Identity.anonymous(), ["news/a", "user/alice", "**"], NOW)
     assert caught.value.refused == ("user/alice", "**")
 
 
@@ -159,7 +163,7 @@ async def test_nobody_reads_public_topics_and_nothing_else() -> None:
 async def test_nobody_has_no_topic_of_its_own(requested: list[str]) -> None:
     """An anonymous request must name its topics, and none by subject."""
     with pytest.raises(InvalidInput) as caught:
-        await Authorizer(public=["**"]).subscribe(Identity.anonymous(), requested)
+        await Authorizer(public=["**"]).subscribe(Identity.anonymous(), requested, NOW)
     assert caught.value.field == "topic"
 
 
@@ -180,7 +184,7 @@ async def test_a_malformed_request_is_refused_before_anybody_is_asked(requested:
         raise AssertionError
 
     with pytest.raises(InvalidInput) as caught:
-        await Authorizer(authorize).subscribe(who(), requested)
+        await Authorizer(authorize).subscribe(who(), requested, NOW)
     assert caught.value.field == "topic"
 
 
@@ -189,3 +193,10 @@ def test_a_public_pattern_must_parse() -> None:
     with pytest.raises(InvalidInput) as caught:
         Authorizer(public=["a//b"])
     assert caught.value.field == "public_topics"
+
+
+@pytest.mark.parametrize("since", ["5", float("nan"), float("inf"), []])
+async def test_a_since_is_a_moment(since: Any) -> None:
+    """What is no number of seconds is a mistake of the app, and not "no bound"."""
+    with pytest.raises(TypeError, match="Unix seconds"):
+        await Authorizer(answering({"a": since})).subscribe(who(), ["a"], NOW)

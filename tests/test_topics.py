@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseal.errors import InvalidInput
+from sseal.subscription import TopicSet
 from sseal.topics import MAX_SEGMENTS, MAX_TOPIC_LENGTH, Pattern, check_topic, is_pattern, literal, user_topic
 
 NAMES = ("a", "b", "c")
@@ -139,6 +140,22 @@ def test_law_an_exact_pattern_covers_what_it_matches(topic: list[str], pattern: 
     """For an exact request, covering and matching are the same."""
     text = "/".join(topic)
     assert pattern.covers(Pattern.parse(text)) is pattern.matches(text)
+
+
+@given(st.lists(patterns(), max_size=4), TOPICS)
+def test_law_a_set_matches_what_one_of_its_patterns_matches(several: list[Pattern], topic: list[str]) -> None:
+    """However a set of patterns is scanned, it is their union."""
+    text = "/".join(topic)
+    assert TopicSet.of(*map(str, several)).matches((text,)) is any(pattern.matches(text) for pattern in several)
+
+
+@given(FOREIGN | TRICKY)
+def test_a_literal_topic_is_matched_by_itself_as_text(subject: str) -> None:
+    """No character of a topic means anything else when topics are scanned."""
+    topic = user_topic(subject)
+    assert TopicSet.of(topic, f"{topic}/*").matches((f"{topic}/x",))
+    assert TopicSet.of("*/*").matches((topic,))
+    assert not TopicSet.of(f"{topic}/*").matches((topic,))
 
 
 @given(patterns())

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import uvicorn
-from asgi.driver import PATIENCE, SECRET, Block, HandClock, Headers, Reply, Stream, open_stream, parse_blocks, request
 
+from asgi.driver import PATIENCE, SECRET, Block, HandClock, Headers, Reply, Stream, open_stream, parse_blocks, request
 from sseal import Hub, HubSettings, Limits
 
 __all__ = ["Bench"]
@@ -40,8 +40,7 @@ class Bench:
         """Ask for a stream and leave it; return the status."""
         stream = self.stream(target, headers, **options)
         async with asyncio.timeout(PATIENCE):
-            while not stream.status and not stream.over:
-                await asyncio.sleep(0)
+            await stream.answered()
         await stream.leave()
         return stream.status
 
@@ -51,10 +50,14 @@ class Bench:
         assert reply.status == 201, reply.body
         return str(reply.json["ticket"])
 
-    def turn(self, seconds: float) -> None:
-        """Let time pass and the timers look at it."""
-        self.clock.turn(seconds)
-        self.engine.tick()
+    async def turn(self, seconds: float) -> None:
+        """Let time pass in small steps, at each of which the timers look at it and the streams take what they say."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(self.clock.now + 5.0, end)
+            self.engine.tick()
+            for _ in range(5):
+                await asyncio.sleep(0)
 
     @property
     def state(self) -> tuple[str, int, int, int]:
@@ -221,7 +224,7 @@ async def make_server(make_bench: MakeBench) -> AsyncIterator[MakeServer]:
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
         async with asyncio.timeout(PATIENCE):
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110 - uvicorn offers nothing to wait for
                 await asyncio.sleep(0)
         made = HubServer(bench, server.servers[0].sockets[0].getsockname()[1], [])
         running.append((server, task, made))

@@ -269,6 +269,14 @@ class Stream:
                 assert kind is None or block.type == kind, block
                 return block
 
+    async def answered(self) -> int:
+        """Return the status of the answer, once it is there."""
+        async with asyncio.timeout(PATIENCE):
+            while not self.status and not self.over:
+                self._news.clear()
+                await self._news.wait()
+        return self.status
+
     async def opened(self) -> Block:
         """Return the opening ``auth``; the request was let in."""
         async with asyncio.timeout(PATIENCE):

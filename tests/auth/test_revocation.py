@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseal.auth.identity import Identity
+from sseal.auth.identity import Identity, minter
 from sseal.auth.revocation import Revocation, RevocationSet
 from sseal.errors import InvalidInput
 
@@ -105,9 +105,40 @@ def test_what_has_expired_is_dropped() -> None:
     assert known.revoked(TOKEN)
 
 
-@pytest.mark.parametrize(("kind", "value", "field"), [("subject", "", "subject"), ("token", "", "token"), ("x", "y", "kind")])
+@pytest.mark.parametrize(
+    ("kind", "value", "field"), [("subject", "", "subject"), ("token", "", "token"), ("x", "y", "kind")]
+)
 def test_a_revocation_of_nothing_is_refused(kind: str, value: str, field: str) -> None:
     """A record that could not end anything does not exist."""
     with pytest.raises(InvalidInput) as caught:
         revocation(kind, value)
     assert caught.value.field == field
+
+
+def test_an_admins_end_is_the_end_of_what_they_minted() -> None:
+    """By name of any or the right issuer, and only for what was minted until then (W17, W40)."""
+    root = Identity(subject="root", issuer="iss", issued_at=5.0, token_id="jti:r", way="bearer")
+    minted = Identity(subject="42", issuer="iss", issued_at=10.0, parents=(*root.lineage, minter(root)), way="ticket")
+    stream = minted.derive(way="ticket", token_id=None, expires_at=None, family="f")
+    for entry, ends in [
+        (revocation("subject", "root"), True),
+        (revocation("subject", "root", "iss"), True),
+        (revocation("subject", "root", "other"), False),
+        (revocation("subject", "root", at=9.9), False),
+        (revocation("subject", "42"), True),
+        (revocation("subject", "roo"), False),
+        (revocation("token", "jti:r"), True),
+    ]:
+        known = RevocationSet()
+        known.add(entry)
+        for identity in (minted, stream):
+            assert entry.concerns(identity) is ends
+            assert known.revoked(identity) is ends
+
+
+@given(st.text(max_size=6), st.text(min_size=1, max_size=6), st.text(min_size=1, max_size=6))
+def test_law_a_minter_is_nobody_else(issuer: str, subject: str, other: str) -> None:
+    """No spelling of an issuer or a subject makes one admin's revocation that of another."""
+    minted = Identity(subject="42", parents=(minter(Identity(subject=subject, issuer=issuer)),), way="ticket")
+    entry = revocation("subject", other)
+    assert entry.concerns(minted) is (other in (subject, "42"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from asgi.driver import T0, HandClock
 
+from asgi.driver import T0, HandClock
 from sseal.auth.identity import Grants, Identity
 from sseal.errors import CredentialInvalid
 from sseal.identity_sources.sessions import Sessions

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from asgi.driver import T0, HandClock
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from asgi.driver import T0, HandClock
 from sseal.errors import Unavailable
 from sseal.identity_sources.store import MemoryStore
 

@@ -121,10 +121,10 @@ class Ask:
                 return LastEventId.parse(value.decode("latin-1").strip())
         return None if query is None else LastEventId.parse(query)
 
-    async def json(self, receive: Receive, *, limit: int, optional: bool = False) -> Any:
+    async def json(self, receive: Receive, *, limit: int, absent: dict[str, Any] | None = None) -> Any:
         """Read and decode the body.
 
-        :param optional: an absent body is None.
+        :param absent: what to return when there is no body; None: there must be one.
         :raises UnsupportedMediaType: not ``application/json``, which a cross-site form cannot send (WHY 12).
         :raises TooLarge: over ``limit`` bytes.
         :raises InvalidInput: not JSON; names the place.
@@ -143,8 +143,8 @@ class Ask:
                 raise TooLarge("body", f"is over {limit} bytes")
             if not message.get("more_body", False):
                 break
-        if optional and not body:
-            return None
+        if absent is not None and not body:
+            return absent
         media = (self.header(b"content-type") or "").split(";")[0].strip().lower()
         if media != "application/json":
             raise UnsupportedMediaType("Content-Type", f"must be application/json, not {media or 'absent'}")
@@ -158,9 +158,7 @@ class Ask:
 
         :raises InvalidInput: it is something else, or has an unknown field.
         """
-        body = await self.json(receive, limit=limit, optional=optional)
-        if body is None and optional:
-            return {}
+        body = await self.json(receive, limit=limit, absent={} if optional else None)
         if not isinstance(body, dict):
             raise InvalidInput("body", "must be a JSON object")
         for name in body:

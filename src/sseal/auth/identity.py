@@ -8,15 +8,25 @@ from typing import Final
 from ..errors import InvalidInput
 from ..topics import Pattern, user_topic
 
-__all__ = ["MAX_TIME", "Grants", "Identity", "minter"]
+__all__ = ["MAX_TIME", "Grants", "Identity", "minted_by", "minter"]
 
+_MINTER: Final = "minter:"
 MAX_TIME: Final = 253_402_300_799.0
 """The last second of the year 9999; what lies beyond is a mistake, and breaks arithmetic on times."""
 
 
 def minter(identity: Identity) -> str:
     """Return the parent that whatever an admin mints for others carries: revoking the admin ends it (WHY 17)."""
-    return f"minter:{identity.issuer}\n{identity.subject}"
+    issuer = identity.issuer.replace("%", "%25").replace("\n", "%0A")  # so that the first line end divides
+    return f"{_MINTER}{issuer}\n{identity.subject}"
+
+
+def minted_by(parent: str) -> tuple[str, str] | None:
+    """Return issuer and subject of the admin a parent names, None if it names something else."""
+    if not parent.startswith(_MINTER):
+        return None
+    issuer, _, subject = parent.removeprefix(_MINTER).partition("\n")
+    return issuer.replace("%0A", "\n").replace("%25", "%"), subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import InvalidInput
-from .identity import Identity
+from .identity import Identity, minted_by
 
 __all__ = ["Revocation", "RevocationSet"]
 
@@ -50,8 +50,8 @@ class Revocation:
 
     def _minted(self, parent: str) -> bool:
         """Tell whether a parent names the revoked subject as the admin who minted."""
-        issuer, found, subject = parent.removeprefix("minter:").partition("\n")
-        return bool(found) and subject == self.value and self.issuer in (None, issuer)
+        minted = minted_by(parent)
+        return minted is not None and minted[1] == self.value and self.issuer in (None, minted[0])
 
 
 class RevocationSet:
@@ -85,7 +85,8 @@ class RevocationSet:
             return True
         if identity.subject is None:
             return False
-        names = {identity.subject, *(parent.partition("\n")[2] for parent in identity.parents if "\n" in parent)}
+        minters = filter(None, map(minted_by, identity.parents))
+        names = {identity.subject, *(subject for _, subject in minters)}
         return bool(self._subjects) and any(
             entry.concerns(identity) for name in names for entry in self._subjects.get(name, ())
         )

@@ -1,0 +1,187 @@
+"""Revocation through HTTP: who and what ends at once, and the race with a stream that is just opening (W17)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from asgi.conftest import Bench, HubServer, MakeBench
+from asgi.driver import ADMIN, STREAM, T0, bearer
+from sseal import Identity
+
+ROOT = bearer(**ADMIN)
+
+
+async def revoke(bench: Bench, **body: Any) -> dict[str, Any]:
+    """Revoke as an operator does."""
+    reply = await bench.ask("POST", "/admin/revocations", ROOT, json=body)
+    assert reply.status == 201, reply.body
+    return dict(reply.json)
+
+
+async def test_a_revoked_subject_is_out_at_once(bench: Bench) -> None:
+    """All their streams end with a word, nobody else's; what was issued until now is refused, later tokens are not."""
+    streams = [bench.stream("/events", headers) for headers in (bearer(), bearer(iss="x"), bearer("bob"))]
+    for stream in streams:
+        await stream.opened()
+    assert (await revoke(bench, subject="alice"))["ended"] == 2
+    for stream in streams[:2]:
+        last = await stream.rest()
+        assert [block.json.get("session", block.json.get("reason")) for block in last] == ["revoked", "revoked"]
+        assert last[-1].json["reconnect"] is False
+        assert last[-1].fields["retry"] == "2147483647"  # the only word an EventSource obeys (W37)
+    await bench.hub.publish("user/bob", "hello")
+    assert (await streams[2].event("message")).data == "hello"
+    assert await bench.try_stream("/events", bearer()) == 401
+    await bench.turn(1)
+    assert await bench.try_stream("/events", bearer(iat=T0 + 1)) == 200
+    assert await bench.try_stream("/events", bearer(iat=None)) == 401
+
+
+async def test_a_subject_of_one_issuer_is_not_that_of_another(bench: Bench) -> None:
+    """Revoking alice of one issuer leaves the other alice alone."""
+    assert (await revoke(bench, subject="alice", issuer="a"))["ended"] == 0
+    assert await bench.try_stream("/events", bearer(iss="a")) == 401
+    assert await bench.try_stream("/events", bearer(iss="b")) == 200
+
+
+async def test_a_revoked_token_takes_all_it_gave_along(make_bench: MakeBench) -> None:
+    """Jti → session → ticket → family: the whole lineage ends, a neighbour token does not (W17)."""
+    bench = await make_bench(insecure_cookies=True)
+    headers = {**bearer(jti="j1"), "host": "localhost"}
+    cookie = {"cookie": (await bench.ask("POST", "/auth/session", headers)).cookie, "origin": "http://hub.test"}
+    unused = await bench.ticket(cookie)
+    streams = [
+        bench.stream("/events", bearer(jti="j1")),
+        bench.stream("/events", cookie),
+        bench.stream(f"/events?ticket={await bench.ticket(cookie)}"),
+        bench.stream(f"/events?ticket={await bench.ticket(bearer(jti='j1'))}"),
+    ]
+    ids = [str((await stream.opened()).id) for stream in streams]
+    neighbour = bench.stream("/events", bearer(jti="j2"))
+    await neighbour.opened()
+    assert (await revoke(bench, jti="j1"))["ended"] == 4
+    for stream in streams:
+        assert (await stream.rest())[-1].json["reason"] == "revoked"
+    assert await bench.try_stream("/events", cookie) == 401
+    assert await bench.try_stream(f"/events?ticket={unused}") == 401
+    for last in ids[2:]:
+        assert await bench.try_stream("/events", {"last-event-id": last}) == 401
+    assert list(bench.engine.connections) == bench.hub.connections("alice")
+    assert len(bench.engine.connections) == 1
+
+
+@pytest.mark.parametrize("how", [{"jti": "j1"}, {"subject": "alice"}])
+@pytest.mark.parametrize("way", ["bearer", "ticket"])
+async def test_a_stream_that_opens_during_a_revocation_is_refused(
+    make_bench: MakeBench, how: dict[str, str], way: str
+) -> None:
+    """Checked, then revoked, then entered: it must not live on (W17)."""
+    reached, go = asyncio.Event(), asyncio.Event()
+    slow = [False]
+
+    async def authorize(identity: Identity, topics: list[str]) -> bool:
+        if slow[0]:
+            reached.set()
+            await go.wait()
+        return True
+
+    bench = await make_bench(authorize=authorize)
+    headers = bearer(jti="j1")
+    target = "/events" if way == "bearer" else f"/events?ticket={await bench.ticket(headers)}"
+    slow[0] = True
+    stream = bench.stream(target, headers if way == "bearer" else {})
+    await reached.wait()
+    await bench.hub.revoke(**how)
+    go.set()
+    reply = await stream.refused()
+    assert (reply.status, reply.json["code"]) == (401, "credential_invalid")
+    assert not bench.engine.connections
+    assert bench.engine.topic_count == 0
+
+
+async def test_revoking_twice_or_nobody_is_fine(bench: Bench) -> None:
+    """The operator need not know whether there was anything to end."""
+    assert (await revoke(bench, subject="nobody"))["ended"] == 0
+    assert (await revoke(bench, subject="nobody"))["ended"] == 0
+    assert (await revoke(bench, jti="nothing"))["expires_at"] > T0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/admin/connections", ...),
+        ("DELETE", "/admin/connections/x", ...),
+        ("POST", "/admin/revocations", {"subject": "alice"}),
+        ("GET", "/admin/stats", ...),
+    ],
+)
+async def test_only_an_admin_administers(bench: Bench, method: str, path: str, body: Any) -> None:
+    """All patterns together are not the admin grant."""
+    for headers, status in ((bearer(subscribe=["**"], publish=["**"]), 403), ({}, 401)):
+        reply = await bench.ask(method, path, headers, json=body)
+        assert reply.status == status
+        assert len(bench.engine.revocations) == 0
+        assert status == 401 or reply.json["code"] == "admin_required"
+
+
+async def test_an_admin_sees_who_is_connected(bench: Bench) -> None:
+    """Ids, subjects, ways and topics, by page and by subject."""
+    for headers in (bearer(), bearer("bob", iss="x"), bearer()):
+        await bench.stream("/events", headers).opened()
+    everybody = (await bench.ask("GET", "/admin/connections", ROOT)).json
+    assert everybody["more"] is False
+    assert sorted(item["subject"] for item in everybody["connections"]) == ["alice", "alice", "bob"]
+    (bob,) = (await bench.ask("GET", "/admin/connections?subject=bob", ROOT)).json["connections"]
+    assert (bob["issuer"], bob["way"], bob["topics"], bob["expires_at"]) == ("x", "bearer", ["user/bob"], T0 + 3600)
+    last = everybody["connections"][-1]["id"]
+    assert (await bench.ask("GET", f"/admin/connections?after={last}", ROOT)).json["connections"] == []
+    assert (await bench.ask("GET", "/admin/stats", ROOT)).json["streams"] == 3
+
+
+async def test_a_kick_ends_one_stream_and_lets_it_come_back(bench: Bench) -> None:
+    """Ending a stream without a revocation says `reconnect: true` (W37)."""
+    stream = bench.stream("/events", bearer())
+    connection = (await stream.opened()).json["connection"]
+    other = bench.stream("/events", bearer())
+    await other.opened()
+    assert (await bench.ask("DELETE", f"/admin/connections/{connection}", ROOT)).status == 204
+    assert (await stream.rest())[-1].json == {"reason": "kicked", "reconnect": True}
+    assert (await bench.ask("DELETE", f"/admin/connections/{connection}", ROOT)).status == 404
+    assert await bench.try_stream("/events", bearer()) == 200
+    assert not other.over
+
+
+async def test_a_hub_revokes_from_python(bench: Bench) -> None:
+    """The same by function, one of both and no nonsense."""
+    await bench.stream("/events", bearer(jti="j")).opened()
+    assert await bench.hub.revoke(subject="alice") == 1
+    for wrong in ({}, {"subject": "a", "jti": "b"}, {"subject": ""}):
+        with pytest.raises(ValueError):
+            await bench.hub.revoke(**wrong)
+
+
+async def test_nothing_reaches_a_stream_after_its_bye(bench: Bench) -> None:
+    """An event published in the same step as the revocation is not seen any more (W4)."""
+    stream = bench.stream("/events", bearer())
+    await stream.opened()
+    publishing = [asyncio.ensure_future(bench.hub.publish("user/alice", f"n{i}")) for i in range(20)]
+    await bench.hub.revoke(subject="alice")
+    await asyncio.gather(*publishing)
+    last = await stream.rest()
+    assert last[-1].type == "bye"
+    assert [block.type for block in last].count("bye") == 1
+
+
+async def test_a_revoked_stream_is_closed_over_a_socket(hub_server: HubServer) -> None:
+    """Word, last byte, end of the connection; and the credential is refused on the next one."""
+    stream = await hub_server.send("GET", "/events", {**bearer(jti="j"), **STREAM})
+    await stream.event()
+    assert await hub_server.bench.hub.revoke(jti="j") == 1
+    last = await stream.rest()
+    assert [block.type for block in last] == ["auth", "bye"]
+    again = await hub_server.send("GET", "/events", {**bearer(jti="j"), **STREAM})
+    assert again.status == 401
+    assert again.headers["www-authenticate"] == ['Bearer realm="sseal", error="invalid_token"']

@@ -1,0 +1,263 @@
+"""Sessions and their cookies: attributes, rotation, logout, and who may get one (W12, W16, W23)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from argon2 import PasswordHasher
+
+from asgi.conftest import Bench, MakeBench
+from asgi.driver import HUB, SAME, STREAM, T0, Reply, bearer
+from sseal import Grants
+from sseal.identity_sources.accounts import Accounts
+
+PASSWORD = "correct horse battery staple"
+LOCAL = {"host": "localhost:8000"}
+MONTH = 30 * 24 * 3600
+DAY12 = 12 * 3600
+
+
+@pytest.fixture
+async def desk(make_bench: MakeBench, tmp_path: Path) -> Bench:
+    """Return a hub with two accounts and cookies for loopback."""
+    path = tmp_path / "accounts.sqlite"
+    accounts = Accounts(path, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    for name in ("alice", "bob"):
+        accounts.add(name, PASSWORD, grants=Grants(subscribe=("news/*",)))
+    accounts.close()
+    return await make_bench(accounts=str(path), insecure_cookies=True)
+
+
+async def login(bench: Bench, name: str = "alice", headers: dict[str, str] | None = None, **body: Any) -> Reply:
+    """Log in from our own page."""
+    content = {"username": name, "password": PASSWORD, **body}
+    return await bench.ask("POST", "/auth/login", {**LOCAL, **SAME, **(headers or {})}, json=content)
+
+
+async def session(bench: Bench, headers: dict[str, str]) -> Reply:
+    """Turn a bearer token into a session."""
+    return await bench.ask("POST", "/auth/session", {**LOCAL, **headers})
+
+
+def attributes(reply: Reply) -> dict[str, str]:
+    """Return name, value and attributes of the one cookie that was set."""
+    pair, *rest = [part.strip() for part in str(reply.header("set-cookie")).split(";")]
+    found = {"": pair.partition("=")[0], "value": pair.partition("=")[2]}
+    return found | {part.partition("=")[0].lower(): part.partition("=")[2] for part in rest}
+
+
+Opening = Callable[[Bench], Awaitable[Reply]]
+OPENINGS: list[Opening] = [login, lambda bench: session(bench, bearer(exp=T0 + 10 * 24 * 3600))]
+
+
+@pytest.mark.parametrize("opening", OPENINGS, ids=["login", "session"])
+async def test_on_loopback_the_cookie_says_what_it_is(desk: Bench, opening: Opening) -> None:
+    """`sseal-dev` without Secure, for http on this machine, otherwise as strict (W23)."""
+    reply = await opening(desk)
+    assert reply.status == 200
+    assert reply.json == {"subject": "alice", "expires_at": T0 + DAY12}
+    found = attributes(reply)
+    assert len(found.pop("value")) == 26
+    assert found == {"": "sseal-dev", "path": "/", "max-age": str(DAY12 + MONTH), "httponly": "", "samesite": "Strict"}
+
+
+async def test_elsewhere_the_cookie_is_bound_to_the_host(make_bench: MakeBench) -> None:
+    """`__Host-` needs Secure, Path=/ and no Domain; all are there (W23)."""
+    bench = await make_bench()
+    reply = await bench.ask("POST", "/auth/session", bearer(), scheme="https")
+    found = attributes(reply)
+    assert len(found.pop("value")) == 26
+    assert found == {
+        "": "__Host-sseal",
+        "path": "/",
+        "max-age": str(3600 + MONTH),
+        "httponly": "",
+        "samesite": "Strict",
+        "secure": "",
+    }
+
+
+@pytest.mark.parametrize("host", ["hub.test", "192.168.0.7:8000", "localhost.evil.example", "0.0.0.0:8000"])
+async def test_an_insecure_cookie_is_given_to_loopback_only(desk: Bench, host: str) -> None:
+    """A cookie without Secure never goes over a network (W23)."""
+    before = desk.state
+    for path, body in (("/auth/login", {"username": "alice", "password": PASSWORD}), ("/auth/session", {})):
+        reply = await desk.ask("POST", path, {**bearer(), **SAME, "host": host}, json=body)
+        assert (reply.status, reply.json["code"]) == (403, "insecure_cookie")
+        assert reply.header("set-cookie") is None
+    assert desk.state == before
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]", "[::1]:8000", "app.localhost:3000"])
+async def test_every_name_of_this_machine_is_loopback(desk: Bench, host: str) -> None:
+    """Development works on each of them (W23)."""
+    assert (await desk.ask("POST", "/auth/session", {**bearer(), "host": host})).status == 200
+
+
+@pytest.mark.parametrize(("exp", "ends"), [(T0 + 100, T0 + 100), (T0 + 10 * 24 * 3600, T0 + DAY12)])
+async def test_a_session_is_capped_by_the_token_that_opened_it(desk: Bench, exp: float, ends: float) -> None:
+    """A cookie is no way to outlive a token."""
+    reply = await session(desk, bearer(exp=exp))
+    assert reply.json["expires_at"] == ends
+    assert attributes(reply)["max-age"] == str(int(ends - T0) + MONTH)
+    cookie = {"cookie": reply.cookie, **SAME}
+    await desk.turn(ends - T0 - 1)
+    assert await desk.try_stream("/events", cookie) == 200
+    await desk.turn(1)
+    assert await desk.try_stream("/events", cookie) == 401
+
+
+async def test_a_session_that_is_over_is_a_401_and_not_nobody(make_bench: MakeBench) -> None:
+    """The cookie outlives its session by a month, so the tab learns that it is over (W16)."""
+    bench = await make_bench(insecure_cookies=True, public_topics=("news/*",))
+    cookie = {"cookie": (await session(bench, bearer())).cookie, **SAME}
+    await bench.turn(3600)
+    reply = await bench.stream("/events?anonymous=1&topic=news/a", cookie).refused()
+    assert reply.status == 401
+
+
+async def test_a_login_is_who_the_account_says(desk: Bench) -> None:
+    """Subject and grants are the account's."""
+    cookie = {"cookie": (await login(desk)).cookie, **SAME}
+    stream = desk.stream("/events?topic=news/a", cookie)
+    opening = await stream.opened()
+    assert (opening.json["subject"], opening.json["topics"]) == ("alice", ["news/a"])
+
+
+@pytest.mark.parametrize(("name", "password"), [("alice", "wrong password"), ("nobody", PASSWORD), ("Alice", PASSWORD)])
+async def test_a_login_that_fails_says_nothing(desk: Bench, name: str, password: str) -> None:
+    """Unknown name and wrong password have one answer, and no cookie."""
+    replies = [await login(desk, name, password=password), await login(desk, "somebody", password="nothing right")]
+    assert [reply.status for reply in replies] == [401, 401]
+    assert replies[0].body == replies[1].body
+    assert replies[0].header("set-cookie") is None
+
+
+async def test_a_login_rotates_the_session(desk: Bench) -> None:
+    """A value planted before the login, or left from the last one, is not the session afterwards (W12)."""
+    old = await login(desk)
+    new = await login(desk, headers={"cookie": old.cookie})
+    assert attributes(new)["value"] != attributes(old)["value"]
+    assert await desk.try_stream("/events", {"cookie": old.cookie, **SAME}) == 401
+    assert await desk.try_stream("/events", {"cookie": new.cookie, **SAME}) == 200
+    planted = await login(desk, headers={"cookie": "sseal-dev=" + "a" * 26})
+    assert attributes(planted)["value"] != "a" * 26
+
+
+@pytest.mark.parametrize("path", ["login", "session"])
+async def test_a_login_of_somebody_else_ends_what_the_last_one_had_open(desk: Bench, path: str) -> None:
+    """On a shared machine bob's login is alice's logout: her streams and tickets end (W17)."""
+    alice = await login(desk)
+    headers = {"cookie": alice.cookie, **SAME}
+    stream = desk.stream("/events", headers)
+    await stream.opened()
+    ticket = await desk.ticket({"cookie": alice.cookie, "origin": HUB})
+    if path == "login":
+        assert (await login(desk, "bob", {"cookie": alice.cookie})).status == 200
+    else:
+        assert (await session(desk, {**bearer("bob"), "cookie": alice.cookie})).status == 200
+    assert (await stream.rest())[-1].json == {"reason": "revoked", "reconnect": False}
+    assert await desk.try_stream(f"/events?ticket={ticket}") == 401
+
+
+async def test_a_logout_after_a_second_login_ends_the_streams_of_the_first(desk: Bench) -> None:
+    """Logging in again does not detach what was open before from the logout (W17)."""
+    first = await login(desk)
+    stream = desk.stream("/events", {"cookie": first.cookie, **SAME})
+    await stream.opened()
+    second = await login(desk, headers={"cookie": first.cookie})
+    await desk.ask("DELETE", "/auth/session", {"cookie": second.cookie, **SAME})
+    assert (await stream.rest())[-1].type == "bye"
+
+
+async def test_a_logout_ends_all_that_came_of_the_session(desk: Bench) -> None:
+    """Cookie, its streams, its tickets, streams of its tickets, and their resume tokens (W17)."""
+    cookie = {"cookie": (await login(desk)).cookie, "origin": HUB}
+    other = await login(desk)
+    unused = await desk.ticket(cookie)
+    direct = desk.stream("/events", cookie)
+    ticketed = desk.stream(f"/events?ticket={await desk.ticket(cookie)}")
+    elsewhere = desk.stream("/events", {"cookie": other.cookie, **SAME})
+    last = [str((await stream.opened()).id) for stream in (direct, ticketed, elsewhere)][1]
+    reply = await desk.ask("DELETE", "/auth/session", cookie)
+    assert (reply.status, reply.body) == (204, b"")
+    cleared = attributes(reply)
+    assert (cleared[""], cleared["value"].strip('"'), cleared["max-age"], cleared["path"]) == (
+        "sseal-dev",
+        "",
+        "0",
+        "/",
+    )
+    for stream in (direct, ticketed):
+        events = await stream.rest()
+        assert events[-2].json["session"] == "revoked"
+        assert events[-1].json == {"reason": "revoked", "reconnect": False}
+    assert await desk.try_stream("/events", cookie) == 401
+    assert await desk.try_stream(f"/events?ticket={unused}") == 401
+    assert await desk.try_stream("/events", {"last-event-id": last}) == 401
+    await desk.hub.publish("user/alice", "hello")
+    assert (await elsewhere.event("message")).data == "hello"
+
+
+async def test_a_session_dies_with_the_token_that_opened_it(desk: Bench) -> None:
+    """Revoke the token, and the cookie it bought is worth nothing (W17)."""
+    cookie = {"cookie": (await session(desk, bearer(jti="j1"))).cookie, **SAME}
+    await desk.hub.revoke(jti="j1")
+    assert await desk.try_stream("/events", cookie) == 401
+
+
+async def test_who_has_no_session_cannot_log_out(desk: Bench) -> None:
+    """A bearer token is not ended by this endpoint, and an unknown cookie is cleared all the same."""
+    assert (await desk.ask("DELETE", "/auth/session", {**bearer(), **SAME})).status == 401
+    reply = await desk.ask("DELETE", "/auth/session", {"cookie": "sseal-dev=" + "a" * 26, **SAME})
+    assert (reply.status, attributes(reply)["max-age"]) == (204, "0")
+
+
+@pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", None])
+async def test_a_foreign_form_cannot_log_anybody_in(desk: Bench, media: str | None) -> None:
+    """Login CSRF: a text/plain form can hold JSON, from our own page or another (W12)."""
+    body = json.dumps({"username": "bob", "password": PASSWORD}).encode()
+    headers = {**LOCAL} if media is None else {**LOCAL, "content-type": media}
+    for origin, status in ((SAME, 415), ({"origin": "https://evil.example"}, 403), ({}, 403)):
+        reply = await desk.ask("POST", "/auth/login", {**headers, **origin}, body=body)
+        assert reply.status == status
+        assert reply.header("set-cookie") is None
+
+
+async def test_guessing_passwords_is_limited_per_name_and_per_address(make_bench: MakeBench, tmp_path: Path) -> None:
+    """One name, or many names from one address, are refused for a minute."""
+    path = tmp_path / "accounts.sqlite"
+    bench = await make_bench(
+        accounts=str(path),
+        insecure_cookies=True,
+        limits={"logins_per_minute_per_user": 2, "logins_per_minute_per_address": 3},
+    )
+    statuses = [(await login(bench, name)).status for name in ("a", "a", "a")]
+    assert statuses == [401, 401, 429]
+    reply = await login(bench, "b")
+    assert reply.status == 429
+    assert reply.header("retry-after") == "60"
+    elsewhere = await bench.ask(
+        "POST",
+        "/auth/login",
+        {**LOCAL, **SAME},
+        json={"username": "b", "password": "x"},
+        client=("192.0.2.99", 1),
+    )
+    assert elsewhere.status == 401
+
+
+async def test_login_is_not_there_without_accounts(bench: Bench) -> None:
+    """A hub without accounts has nothing to log in to."""
+    reply = await bench.ask("POST", "/auth/login", SAME, json={"username": "a", "password": "b"})
+    assert reply.status == 404
+
+
+async def test_a_session_cookie_needs_no_stream_header(desk: Bench) -> None:
+    """A cookie stream is opened by whatever asks from our own page."""
+    cookie = {"cookie": (await login(desk)).cookie, **SAME, **STREAM}
+    assert await desk.try_stream("/events", cookie) == 200
