@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
 from servers import Server, free_port, serving
 
 SSEAL = str(Path(sys.executable).parent / "sseal")
@@ -135,7 +136,9 @@ PROBE = """
 async (url) => {
   const source = new EventSource(url, {withCredentials: true});
   const seen = [];
-  for (const type of ['auth', 'message', 'notification', 'host']) source.addEventListener(type, (e) => seen.push(e.data));
+  for (const type of ['auth', 'message', 'notification', 'host']) {
+    source.addEventListener(type, (e) => seen.push(e.data));
+  }
   const state = await new Promise((resolve) => { source.onerror = () => resolve(source.readyState); });
   let fetched;
   try { fetched = (await fetch(url, {credentials: 'include'})).status; } catch { fetched = 'refused'; }
