@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.types import Receive, Send
 
@@ -15,13 +16,17 @@ class PlainSink:
     """Takes bytes at once and hands them to ``send`` in a task.
 
     :param first: what is to be sent first; empty when the first body was sent already.
+    :param cut: closes the transport at once, where the server lets us; else that is up to the server.
     :param owner: told when everything taken has been handed over, and when the client has left.
     """
 
-    def __init__(self, first: bytes, owner: Owner, connection: Connection) -> None:
+    def __init__(
+        self, first: bytes, owner: Owner, connection: Connection, *, cut: Callable[[], None] | None = None
+    ) -> None:
         self._chunks = [first] if first else []
         self._size = len(first)
         self._owner = owner
+        self._cut = cut
         self._connection = connection
         self._closing = False
         self._dead = False
@@ -65,6 +70,8 @@ class PlainSink:
             self._wake.set_result(None)
             return
         self._dead = True
+        if self._cut is not None:
+            self._cut()
         if self._task is not None:
             self._task.cancel()
 

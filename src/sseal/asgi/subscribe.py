@@ -44,6 +44,7 @@ _HEAD: Final = (
 _CLOSE: Final = (b"connection", b"close")  # what follows a stream on its connection may be lost (WHY 33)
 
 logger = logging.getLogger("sseal.asgi")
+access = logging.getLogger("sseal.access")
 
 
 class Subscribe:
@@ -228,7 +229,9 @@ class Subscribe:
                 owned = self._own(connection, await direct.detach(first))
                 first = b""
             if not owned:
-                await self._plain(connection, first, receive, send)
+                sink = PlainSink(first, engine, connection, cut=getattr(direct, "abort", None))
+                engine.attach(connection, sink)
+                await sink.run(receive, send)
         finally:
             if not owned:
                 engine.leave(connection, reasons.CLIENT_GONE)
@@ -242,15 +245,10 @@ class Subscribe:
         engine.attach(connection, sink)
         return True
 
-    async def _plain(self, connection: Connection, first: bytes, receive: Receive, send: Send) -> None:
-        engine = self._services.engine
-        sink = PlainSink(first, engine, connection)
-        engine.attach(connection, sink)
-        await sink.run(receive, send)
-
     async def _transient(self, error: TooManyRequests | Unavailable, scope: Scope, send: Send) -> None:
         """Refuse a native EventSource for now, by a stream it survives (WHY 35)."""
         self._count_refusal(error)
+        access.info("stream refused for now", extra={"code": error.code})
         wait = max(error.retry_after * 1000.0, self._services.settings.retry_ms)
         body = wire.retry_line(round(wait * random.uniform(1.0, 2.0)))  # noqa: S311 - not a secret
         body += wire.bye_event(reason=error.code, reconnect=True)

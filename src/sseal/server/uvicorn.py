@@ -186,13 +186,21 @@ class DirectSink(asyncio.Protocol):
 
 
 class NotedCycle(RequestResponseCycle):
-    """A request of uvicorn that remembers what of its response is on the transport, while that is of interest."""
+    """A request of uvicorn that remembers what of its response is on the transport, while that is of interest.
+
+    It also ends an HTTP/1.0 response of unknown length by closing, where uvicorn would send chunks, which that
+    version does not know (RFC 9112 section 6.1).
+    """
 
     noted: list[bytes] | None
     changed: asyncio.Event | None
+    unframed: bool
 
     async def send(self, message: Any) -> None:
         """Pass it on to the transport, and note it."""
+        if self.unframed:
+            await self._send_unframed(message)
+            return
         await super().send(message)
         if self.noted is None or self.disconnected:
             return
@@ -207,13 +215,33 @@ class NotedCycle(RequestResponseCycle):
         if self.changed is not None:
             self.changed.set()
 
+    async def _send_unframed(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            if any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in message.get("headers", ())):
+                self.unframed = False
+            else:
+                self.chunked_encoding = False  # so that no chunks are announced
+            await super().send(message)
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected or self.response_complete:
+            return
+        self.transport.write(message.get("body", b""))
+        if not message.get("more_body", False):
+            self.response_complete = True
+            self.message_event.set()
+            self.transport.close()
+            self.on_response()
+
 
 class Direct:
     """What an app finds under ``scope["extensions"]["sseal.direct"]``: one request's way to its transport."""
 
-    __slots__ = ("_cycle", "_protocol")
+    __slots__ = ("_cycle", "_possible", "_protocol")
 
-    def __init__(self, protocol: StreamProtocol, cycle: NotedCycle) -> None:
+    def __init__(self, protocol: StreamProtocol, cycle: NotedCycle, *, possible: bool) -> None:
+        self._possible = possible
         # Weak, because the request's scope holds this: a request shall be freed when it ends, not when gc runs.
         self._protocol = ref(protocol)
         self._cycle = ref(cycle)
@@ -224,7 +252,7 @@ class Direct:
         Waits up to `DETACH_PATIENCE` seconds for middleware to hand them on.
         """
         protocol, cycle = self._protocol(), self._cycle()
-        if protocol is None or cycle is None:
+        if protocol is None or cycle is None or not self._possible:
             return None
         if not _on_transport(cycle, first):
             cycle.changed = asyncio.Event()
@@ -240,6 +268,12 @@ class Direct:
             finally:
                 cycle.changed = None
         return protocol.detach(cycle)
+
+    def abort(self) -> None:
+        """Close the transport at once: a polite close would wait for ever for a client that does not read."""
+        protocol = self._protocol()
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
 
 
 def _on_transport(cycle: NotedCycle, first: bytes) -> bool:
@@ -259,11 +293,13 @@ class StreamProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope = cycle.scope
-        if not _MISSING and scope["method"] == "GET" and scope["http_version"] == "1.1" and self.scheme == "http":
+        if not _MISSING and scope["method"] == "GET":
             cycle.__class__ = NotedCycle
             assert isinstance(cycle, NotedCycle)
             cycle.noted, cycle.changed = [], None
-            scope["extensions"] = {**(scope.get("extensions") or {}), "sseal.direct": Direct(self, cycle)}  # type: ignore[dict-item]
+            cycle.unframed = scope["http_version"] == "1.0"
+            direct = Direct(self, cycle, possible=self.scheme == "http" and scope["http_version"] == "1.1")
+            scope["extensions"] = {**(scope.get("extensions") or {}), "sseal.direct": direct}  # type: ignore[dict-item]
         super()._start_asgi_task(cycle, app)
 
     def detach(self, cycle: RequestResponseCycle) -> DirectSink | None:
