@@ -385,3 +385,33 @@ async def test_a_cookie_publishes_from_our_own_page(make_bench: MakeBench) -> No
     reply = await bench.ask("POST", "/auth/session", {**SHOP, "host": "localhost"})
     assert (await post(bench, GOOD, {"cookie": reply.cookie, **SAME}))[0] == 201
     assert (await post(bench, GOOD, {"cookie": reply.cookie}))[0] == 403
+
+
+async def test_publishing_that_outruns_delivery_is_429_and_in_python_waits(make_bench: MakeBench) -> None:
+    """While the oldest fan-out is unfinished for too long, nobody adds to it (W29)."""
+    bench = await make_bench(overload_after=-1.0)
+    stream = bench.stream("/events?topic=a", SHOP)
+    await stream.opened()
+    await bench.hub.publish("a", "one")  # its fan-out comes at the next turn of the loop
+    reply = await bench.ask("POST", "/events", SHOP, json=GOOD)
+    assert (reply.status, reply.json["code"]) == (429, "overloaded")
+    assert reply.header("retry-after") == "1"
+    await bench.hub.publish("a", "two")
+    assert [(await stream.event("message")).data for _ in range(2)] == ["one", "two"]
+    assert (await bench.ask("POST", "/events", SHOP, json=GOOD)).status == 201
+
+
+async def test_a_hub_starts_on_its_first_request_or_publish() -> None:
+    """A mounted app gets no lifespan, so nobody has to start it (W39)."""
+    from asgi.driver import request
+    from sseal import Hub, HubSettings
+
+    for first in ("request", "publish"):
+        hub = Hub(HubSettings(handle_signals=False))
+        if first == "request":
+            assert (await request(hub.asgi, "GET", "/readyz")).status == 200
+        else:
+            assert (await hub.publish("a", "x")).endswith("-1")
+        assert hub.engine.started
+        await hub.aclose()
+        await hub.aclose()

@@ -12,7 +12,7 @@ from sseal import Identity
 
 
 async def test_a_ticket_answer_holds_all_that_a_page_needs(bench: Bench) -> None:
-    """201 with the ticket, the same as `sessionId` for clients of old, an address and a time."""
+    """201 with the ticket, the same as `sessionId` for clients of old, an address and a time (W44)."""
     reply = await bench.ask("POST", "/auth/sse", bearer())
     assert reply.status == 201
     assert re.fullmatch("[a-z2-7]{26}", reply.json["ticket"])
