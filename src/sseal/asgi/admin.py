@@ -44,7 +44,7 @@ class AdminEndpoints:
         return Answer(200, {"connections": found[:PAGE], "more": len(found) > PAGE})
 
     async def disconnect(self, scope: Scope, receive: Receive) -> Answer:
-        """``DELETE /admin/connections/{id}``: end a stream; its client may come back (WHY 37)."""
+        """``DELETE /admin/connections/{id}``: end a stream; its client may come back (W37)."""
         del receive
         await self._admin(Ask(scope))
         connection = self._services.engine.connections.get(scope["path_params"]["id"])
@@ -116,6 +116,7 @@ class AdminEndpoints:
             "way": identity.way,
             "topics": connection.subscription.topics.names,
             "state": connection.state.name.lower(),
+            "direct": connection.sink is not None and connection.sink.chunked,
             "position": connection.position,
             "delivered": connection.delivered,
             "buffered": connection.sink.buffered if connection.sink else 0,

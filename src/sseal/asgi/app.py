@@ -25,7 +25,7 @@ class HubApp:
     """An ASGI 3 app. Mount it anywhere, or serve it alone.
 
     :param services: the parts of the hub.
-    :param start: starts the hub if it is not running; called before every request (WHY 39).
+    :param start: starts the hub if it is not running; called before every request (W39).
     :param stop: drains and stops it; called at lifespan shutdown when the app is served alone.
     """
 
@@ -96,7 +96,7 @@ def _routes(services: Services) -> list[Route]:
     events = _Events(subscribe, Guarded(POST=publish.events))
     return [
         Route("/events", events),
-        Route("/events/", events),  # never redirects: an EventSource would reconnect to the target (FIELD)
+        Route("/events/", events),  # never redirects: an EventSource would reconnect to the target (W38)
         Route("/events/{ticket}", subscribe),
         Route("/auth/sse", Guarded(POST=auth.ticket)),
         Route("/auth/login", Guarded(POST=auth.login)),

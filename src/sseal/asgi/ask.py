@@ -92,12 +92,12 @@ class Ask:
 
     @property
     def native(self) -> bool:
-        """Whether this may be a native EventSource, which any status but 200 ends for good (WHY 35)."""
+        """Whether this may be a native EventSource, which any status but 200 ends for good (W35)."""
         return self.header(b"accept") == STREAM_TYPE and self.header(b"authorization") is None
 
     @property
     def opens_stream(self) -> bool:
-        """Whether this is a script asking for a stream, not a navigation, an image or a scanner (WHY 22)."""
+        """Whether this is a script asking for a stream, not a navigation, an image or a scanner (W22)."""
         accepts = [part.split(";")[0].strip() for part in (self.header(b"accept") or "").split(",")]
         mode = self.header(b"sec-fetch-mode")
         return self.scope["method"] == "GET" and STREAM_TYPE in accepts and mode not in ("navigate", "no-cors")
@@ -109,7 +109,7 @@ class Ask:
         return self.header(b"transfer-encoding") is not None or length not in (None, "0")
 
     def last_event_id(self) -> LastEventId | None:
-        """Return what the client says it has seen; the header wins over the query, which ages (WHY 38).
+        """Return what the client says it has seen; the header wins over the query, which ages (W38).
 
         :raises InvalidInput: a resume token in the query, where it would be logged and re-sent for ever.
         """
@@ -125,7 +125,7 @@ class Ask:
         """Read and decode the body.
 
         :param absent: what to return when there is no body; None: there must be one.
-        :raises UnsupportedMediaType: not ``application/json``, which a cross-site form cannot send (WHY 12).
+        :raises UnsupportedMediaType: not ``application/json``, which a cross-site form cannot send (W12).
         :raises TooLarge: over ``limit`` bytes.
         :raises InvalidInput: not JSON; names the place.
         :raises ClientGone: the client left.

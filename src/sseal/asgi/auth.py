@@ -39,7 +39,7 @@ class AuthEndpoints:
         self._authenticator = authenticator
 
     async def ticket(self, scope: Scope, receive: Receive) -> Answer:
-        """``POST /auth/sse``: a one-time ticket for the caller, or by an admin for somebody else (WHY 40)."""
+        """``POST /auth/sse``: a one-time ticket for the caller, or by an admin for somebody else (W40)."""
         ask = Ask(scope)
         fields = frozenset(("topics", "token", "subject", "grants"))
         body = await ask.object(receive, limit=MAX_BODY, fields=fields, optional=True)
@@ -173,7 +173,7 @@ class AuthEndpoints:
         if len(user_topic(subject)) > MAX_TOPIC_LENGTH:
             raise InvalidInput("subject", "is too long to be part of a topic")
         given = _grants(body.get("grants"))
-        # Naming the topics grants them: the app knows its users, the hub need not (WHY 40).
+        # Naming the topics grants them: the app knows its users, the hub need not (W40).
         grants = Grants(subscribe=(*given.subscribe, *_topics(body)), publish=given.publish)
         # Revoking the admin, the admin's token or the person ends it; it may outlive a short-lived admin token.
         return Identity(
@@ -229,7 +229,7 @@ class AuthEndpoints:
         return morsel.OutputString()
 
     def _check_cookie_place(self, ask: Ask) -> None:
-        """Refuse to give out a cookie without Secure to anything but loopback (WHY 23)."""
+        """Refuse to give out a cookie without Secure to anything but loopback (W23)."""
         own = ask.own_origin or ""
         host = own.partition("://")[2].rpartition(":")[0] or own.partition("://")[2]
         host = own.partition("://")[2] if host.startswith("[") and not host.endswith("]") else host

@@ -21,7 +21,7 @@ __all__ = ["CALLER", "STREAM", "Admission", "Authenticator"]
 STREAM: Final[frozenset[Way]] = frozenset(("bearer", "ticket", "resume", "cookie", "query", "own"))
 """The ways good for opening a stream."""
 CALLER: Final[frozenset[Way]] = frozenset(("bearer", "cookie", "own"))
-"""The ways good for everything else; a ticket or resume token there would renew itself for ever (WHY 13)."""
+"""The ways good for everything else; a ticket or resume token there would renew itself for ever (W13)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Admission:
 
 
 class Authenticator:
-    """Decides who a request is. The first way present decides alone (DESIGN section 5)."""
+    """Decides who a request is. The first way present decides alone (docs/explanation/authentication.md)."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -74,7 +74,7 @@ class Authenticator:
             raise
 
     def check_origin(self, ask: Ask) -> None:
-        """Refuse a request whose credential is ambient and whose page is not known (WHY 12).
+        """Refuse a request whose credential is ambient and whose page is not known (W12).
 
         :raises Forbidden: code ``origin_refused``.
         """

@@ -23,7 +23,7 @@ class HealthEndpoints:
         return Answer(200, {"status": "ok"})
 
     async def ready(self, scope: Scope, receive: Receive) -> Answer:
-        """``GET /readyz``: a canary went through the broker and back (FIELD)."""
+        """``GET /readyz``: a canary went through the broker and back."""
         del scope, receive
         engine = self._services.engine
         if engine.draining:

@@ -108,7 +108,7 @@ class PlainSink:
                 self._wake = None
 
     async def _listen(self, receive: Receive) -> None:
-        """Wait for the client to leave; servers say so only to those who ask (FIELD)."""
+        """Wait for the client to leave; servers say so only to those who ask."""
         while (await receive())["type"] != "http.disconnect":
             pass
         if not self._dead:

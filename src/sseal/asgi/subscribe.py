@@ -41,7 +41,7 @@ _HEAD: Final = (
     (b"x-accel-buffering", b"no"),  # nginx buffers otherwise, and the stream arrives in lumps
     (b"x-content-type-options", b"nosniff"),
 )
-_CLOSE: Final = (b"connection", b"close")  # what follows a stream on its connection may be lost (WHY 33)
+_CLOSE: Final = (b"connection", b"close")  # what follows a stream on its connection may be lost (W33)
 
 logger = logging.getLogger("sseal.asgi")
 access = logging.getLogger("sseal.access")
@@ -82,7 +82,7 @@ class Subscribe:
             await self._stream(connection, scope, receive, send)
 
     async def _open(self, ask: Ask, path_ticket: str | None) -> Connection:
-        """Check everything, in the order of DESIGN section 2, and enter the stream."""
+        """Check everything, in the order of docs/explanation/flow.md, and enter the stream."""
         if ask.has_body:
             raise InvalidInput("body", "GET /events takes none")
         last_event_id = ask.last_event_id()
@@ -132,7 +132,7 @@ class Subscribe:
         return connection
 
     async def _check_room(self, ask: Ask, credential: Credential | None) -> None:
-        """Refuse for now what cannot be served now; spends no ticket (WHY 35)."""
+        """Refuse for now what cannot be served now; spends no ticket (W35)."""
         engine, limits = self._services.engine, self._services.settings.limits
         address = ask.address
         refused: SsealError | None
@@ -165,7 +165,7 @@ class Subscribe:
             raise TooManyRequests("too many connects of this subject", code="rate", retry_after=10.0)
 
     async def _subscription(self, identity: Identity, passage: Passage | None, topics: list[str]) -> Subscription:
-        """Ask the authorizer, with the rights of now; a ticket bounds what may be asked for (WHY 41)."""
+        """Ask the authorizer, with the rights of now; a ticket bounds what may be asked for (W41)."""
         authorizer, now = self._services.authorizer, self._services.clock.wall()
         if passage is None:
             return await authorizer.subscribe(identity, topics, now)
@@ -209,7 +209,7 @@ class Subscribe:
         return self._services.engine.start_of(connection)
 
     def _make_room(self, identity: Identity) -> None:
-        """End the oldest streams of a subject that has too many: most likely nobody reads them (WHY 45)."""
+        """End the oldest streams of a subject that has too many: most likely nobody reads them (W45)."""
         limit = self._services.settings.limits.streams_per_subject
         if limit and identity.subject is not None:
             streams = self._services.engine.streams_of(identity)
@@ -246,7 +246,7 @@ class Subscribe:
         return True
 
     async def _transient(self, error: TooManyRequests | Unavailable, scope: Scope, send: Send) -> None:
-        """Refuse a native EventSource for now, by a stream it survives (WHY 35)."""
+        """Refuse a native EventSource for now, by a stream it survives (W35)."""
         self._count_refusal(error)
         access.info("stream refused for now", extra={"code": error.code})
         wait = max(error.retry_after * 1000.0, self._services.settings.retry_ms)

@@ -1,4 +1,4 @@
-"""The access log: one record per request, with the path but neither its query nor a ticket in it (WHY 22)."""
+"""The access log: one record per request, with the path but neither its query nor a ticket in it (W22)."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ BACKLOG: Final = 4096
 GRACE: Final = 3
 """Seconds that requests may take to end after a signal."""
 STALLED_GRACE: Final = 1.5
-"""Seconds after which connections are dropped that still hold bytes their client does not read (WHY 32)."""
+"""Seconds after which connections are dropped that still hold bytes their client does not read (W32)."""
 SPARE_DESCRIPTORS: Final = 256
 """Descriptors for everything but streams: other requests, files, the broker."""
 
@@ -97,7 +97,7 @@ def run(
 ) -> None:
     """Run an ASGI app on uvicorn until SIGTERM or SIGINT; then return, within five seconds.
 
-    There is no ``limit_concurrency``: it counts streams, and its 503 ends an EventSource for good (WHY 33).
+    There is no ``limit_concurrency``: it counts streams, and its 503 ends an EventSource for good (W33).
 
     :param listeners: bound sockets; closed at the end.
     :param ready: called once requests are answered.
@@ -178,7 +178,7 @@ class _Server(uvicorn.Server):
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Shut down; the hub has drained its streams before this is called (WHY 34)."""
+        """Shut down; the hub has drained its streams before this is called (W34)."""
         timer = asyncio.get_running_loop().call_later(STALLED_GRACE, self._drop_stalled)
         try:
             await super().shutdown(sockets=sockets)

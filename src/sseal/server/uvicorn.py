@@ -3,7 +3,7 @@
 ``StreamProtocol`` is uvicorn's own HTTP protocol with one addition: requests that may become streams find
 ``scope["extensions"]["sseal.direct"]``. The app sends the head and the first body through ``send`` as ever, then
 awaits ``detach(first_body)``. That is True only once uvicorn itself has put exactly this head and body on the
-transport (WHY 3); from then on the request's task may end, and the hub owns the transport through a `DirectSink`.
+transport (W3); from then on the request's task may end, and the hub owns the transport through a `DirectSink`.
 
 Everything private of uvicorn that is used here is looked for at start, see `missing`; without it, and for TLS,
 HTTP/1.0 and HEAD, streams use the plain path with the same semantics.
@@ -29,13 +29,13 @@ __all__ = ["Direct", "DirectSink", "StreamProtocol", "missing"]
 DETACH_PATIENCE: Final = 0.1
 """Seconds middleware may hold the head and the first body back before the stream stays on the plain path."""
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds a stream that nobody owns may take to close; a full socket would keep it open for ever (WHY 32)."""
+"""Seconds a stream that nobody owns may take to close; a full socket would keep it open for ever (W32)."""
 MAX_SURPLUS: Final = 4096
-"""Bytes a client may send on a stream, which asks for nothing more, before it is cut off (WHY 33)."""
+"""Bytes a client may send on a stream, which asks for nothing more, before it is cut off (W33)."""
 MAX_NOTED: Final = 8
 """Pieces of a body that are noted; a stream's first body comes in one, or in a few through middleware."""
 NOTSENT_LOWAT: Final = 16 * 1024
-"""Unsent bytes the kernel takes per stream: 113 KiB in all for a stalled reader instead of 3.9 MiB (WHY 32)."""
+"""Unsent bytes the kernel takes per stream: 113 KiB in all for a stalled reader instead of 3.9 MiB (W32)."""
 KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 """Probes that find a peer that vanished without a FIN, within a minute."""
 
@@ -72,7 +72,7 @@ class DirectSink(asyncio.Protocol):
 
     With nothing buffered it writes to the socket itself; a short write hands the rest to the transport without a
     copy. Once dead it has forgotten its descriptor in the same synchronous step, because the kernel may give that
-    number to somebody else's connection at once (WHY 4).
+    number to somebody else's connection at once (W4).
     """
 
     __slots__ = ("_connection", "_connections", "_fd", "_owner", "_surplus", "_transport", "clear")
@@ -125,7 +125,7 @@ class DirectSink(asyncio.Protocol):
         self.put(b"%x\r\n%b\r\n" % (len(data), data))
 
     def close(self) -> None:
-        """Write the last chunk and close; abort when the client does not take it in time (WHY 32)."""
+        """Write the last chunk and close; abort when the client does not take it in time (W32)."""
         if self._fd < 0:
             return
         self.put(b"0\r\n\r\n")
@@ -291,6 +291,8 @@ def _on_transport(cycle: NotedCycle, first: bytes) -> bool:
 class StreamProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with a way out for streams. See the module docstring."""
 
+    _active: ref[NotedCycle] | None = None
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope = cycle.scope
         if not _MISSING and scope["method"] == "GET":
@@ -300,12 +302,21 @@ class StreamProtocol(HttpToolsProtocol):
             cycle.unframed = scope["http_version"] == "1.0"
             direct = Direct(self, cycle, possible=self.scheme == "http" and scope["http_version"] == "1.1")
             scope["extensions"] = {**(scope.get("extensions") or {}), "sseal.direct": direct}  # type: ignore[dict-item]
+            self._active = ref(cycle)
         super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that is being served, too, when a pipelined one stands behind it (WHY 33)."""
+        cycle = None if self._active is None else self._active()
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
 
     def detach(self, cycle: RequestResponseCycle) -> DirectSink | None:
         """Give the transport to a sink; the cycle's task may end without touching it."""
         transport = self.transport
-        if transport is None or transport.is_closing() or self.cycle is not cycle:
+        if transport is None or transport.is_closing():
             return None
         sink = DirectSink(transport, self.connections)
         cycle.disconnected = True  # whatever middleware still sends goes nowhere
@@ -325,7 +336,7 @@ class StreamProtocol(HttpToolsProtocol):
 
 
 def _tune(sink: DirectSink) -> None:
-    """Set the socket options of a stream (WHY 32); a kernel without one of them is fine."""
+    """Set the socket options of a stream (W32); a kernel without one of them is fine."""
     view = socket.socket(fileno=sink._fd)  # noqa: SLF001 - same module
     try:
         view.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
