@@ -793,12 +793,6 @@ def test_every_page_is_in_the_index() -> None:
     assert [_id(page) for page in PAGES if page not in linked and page not in (index, ROOT / "README.md")] == []
 
 
-def test_the_docs_speak_for_themselves() -> None:
-    """No page leans on a document that is not in the repository."""
-    found = [f"{_id(page)}: {hit}" for page in PAGES for hit in re.findall(r"\bWHY\b|\bW\d+\b|DESIGN\b", _prose(page))]
-    assert found == []
-
-
 # -- tables against the code ----------------------------------------------------------------------------------
 
 

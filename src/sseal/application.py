@@ -54,7 +54,7 @@ logger = logging.getLogger("sseal")
 class Hub:
     """A hub of authenticated event streams, ready to be mounted: ``app.mount("/sse", hub.asgi)``.
 
-    It starts on first use in the running event loop, because a mounted app gets no lifespan (WHY 39); use
+    It starts on first use in the running event loop, because a mounted app gets no lifespan (W39); use
     `lifespan` to start and stop it with the host.
 
     :param settings: see `HubSettings`.
@@ -125,7 +125,7 @@ class Hub:
         """Start in the running event loop; does nothing when started.
 
         :raises Unavailable: it was started in another event loop, has been closed, or is one of several workers
-            on a log that each keeps for itself (WHY 30).
+            on a log that each keeps for itself (W30).
         """
         if self.engine.started and self._loop is asyncio.get_running_loop():
             return
@@ -186,9 +186,9 @@ class Hub:
         key: str | None = None,
         retry: int | None = None,
     ) -> str:
-        """Publish one event; return its id ``<epoch>-<offset>``. Waits while delivery is overloaded (WHY 29).
+        """Publish one event; return its id ``<epoch>-<offset>``. Waits while delivery is overloaded (W29).
 
-        :param topic: an exact topic, or several: still one event, delivered once to each reader (WHY 27).
+        :param topic: an exact topic, or several: still one event, delivered once to each reader (W27).
         :param data: text is sent as it is, anything else as JSON.
         :param event: the event type.
         :param ttl: seconds until it is no longer worth reading.
@@ -295,7 +295,7 @@ class Hub:
             self.engine.revoke(msgspec.json.decode(record, type=Revocation))
 
     def _refuse_siblings(self) -> None:
-        """Refuse to be one of several workers that each have a log of their own (WHY 30).
+        """Refuse to be one of several workers that each have a log of their own (W30).
 
         The first worker holds a name in the kernel that its siblings, children of the same parent, then cannot
         take. Where there are no abstract socket names, the environment must say it.
@@ -318,7 +318,7 @@ class Hub:
             )
 
     def _chain_signals(self) -> None:
-        """Drain on SIGTERM and SIGINT, then let the handler before ours go on (WHY 34)."""
+        """Drain on SIGTERM and SIGINT, then let the handler before ours go on (W34)."""
         if not self.settings.handle_signals or threading.current_thread() is not threading.main_thread():
             return
         for number in _SIGNALS:

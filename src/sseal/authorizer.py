@@ -1,4 +1,4 @@
-"""Who may read what: the only place that makes a Subscription (WHY 21)."""
+"""Who may read what: the only place that makes a Subscription (W21)."""
 
 from __future__ import annotations
 

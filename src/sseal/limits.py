@@ -15,7 +15,7 @@ class Limits:
     """The bounds of one hub. 0 switches a bound off where that makes sense.
 
     :param streams: open streams; 19,000 leaves a thousand descriptors of the usual 20,000 for the rest.
-    :param streams_per_subject: streams of one subject; one more ends the oldest (WHY 45: tabs are many).
+    :param streams_per_subject: streams of one subject; one more ends the oldest (W45: tabs are many).
     :param streams_per_address: streams of one client address; offices share one.
     :param connects_per_minute_per_subject: a native EventSource with ten tabs reconnecting every 3 s makes 200.
     :param connects_per_minute_per_address: twenty such users behind one address.

@@ -1,7 +1,7 @@
 """Positions in a log: ``<epoch>-<offset>``, and the lineage that tells which old epochs still mean something.
 
 One log has one total order of offsets. An epoch names a stretch of it whose continuity is proven; opening a
-log that cannot prove it continues starts a new epoch at the stored head (DESIGN section 8, WHY 10).
+log that cannot prove it continues starts a new epoch at the stored head (W10).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> Position | None:
-        """Parse the wire form; None for anything else (which is then an unknown position, WHY 13)."""
+        """Parse the wire form; None for anything else (which is then an unknown position, W13)."""
         match = _POSITION.fullmatch(text)
         if match is None:
             return None

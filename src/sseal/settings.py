@@ -147,7 +147,7 @@ def _field(item: Field[Any], hint: Any) -> tuple[Any, Any]:
     return hint, item.default
 
 
-# Alone, the hub answers preflights itself; mounted, that is the host app's part (WHY 39).
+# Alone, the hub answers preflights itself; mounted, that is the host app's part (W39).
 _Loaded = create_model(
     "Loaded", __base__=cast("type[Settings]", _mirror(HubSettings, __base__=Settings)), cors=(bool, True)
 )

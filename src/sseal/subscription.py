@@ -59,7 +59,7 @@ class Subscription:
     :param identity: who reads.
     :param topics: what was granted.
     :param since: per topic or pattern text, Unix seconds before which events are neither replayed nor missed
-        (WHY 21).
+        (W21).
     """
 
     identity: Identity

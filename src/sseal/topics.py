@@ -27,7 +27,7 @@ _ESCAPED = frozenset("%/*{}")
 
 
 def literal(text: str) -> str:
-    """Percent-encode foreign text so that it is exactly one literal segment (WHY 2).
+    """Percent-encode foreign text so that it is exactly one literal segment (W2).
 
     ``%``, ``/``, ``*``, ``{``, ``}`` and all control characters are encoded as UTF-8 bytes (RFC 3986
     section 2.1), everything else stays readable.

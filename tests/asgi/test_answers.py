@@ -176,7 +176,7 @@ async def test_head_has_no_body_and_changes_nothing(bench: Bench, path: str) -> 
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_path_that_is_not_there_is_404_and_never_a_redirect(bench: Bench, path: str, method: str) -> None:
-    """An EventSource would reconnect to wherever it was sent (FIELD), and a POST would lose its body."""
+    """An EventSource would reconnect to wherever it was sent (W38), and a POST would lose its body."""
     reply = await bench.ask(method, path, bearer(**ADMIN), json={})
     check_problem(reply, 404 if path != "/admin/connections/" else reply.status, reply.json["code"])
     assert reply.status == 404 or path == "/admin/connections/"

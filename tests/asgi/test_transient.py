@@ -158,7 +158,7 @@ async def test_a_hub_that_starts_to_drain_meanwhile_spends_no_ticket(make_bench:
 
 @pytest.mark.parametrize("status", [401, 403, 400])
 async def test_a_refusal_for_good_is_a_status_for_native_clients_too(bench: Bench, status: int) -> None:
-    """A 200 with an in-band error would make an EventSource loop for ever (FIELD)."""
+    """A 200 with an in-band error would make an EventSource loop for ever."""
     path = {401: "/events", 403: "/events?topic=x", 400: "/events?topic="}[status]
     headers = {"cookie": "__Host-sseal=" + "a" * 26, **SAME} if status == 401 else {}
     if status != 401:

@@ -408,7 +408,7 @@ def test_a_subject_with_a_lone_surrogate_is_refused() -> None:
 
 @pytest.mark.parametrize(("value", "subject"), [(42, "42"), (-1, "-1"), ("42", "42"), ("*", "*"), ("a/b", "a/b")])
 def test_the_subject_claim_can_be_named(value: object, subject: str) -> None:
-    """Apps that put a numeric `id` or `userId` into their tokens are understood; its text is the subject (WHY 44)."""
+    """Apps that put a numeric `id` or `userId` into their tokens are understood; its text is the subject (W44)."""
     verifier = JwtVerifier(secrets=[SECRET], subject_claim="userId")
     token = hs256({"userId": value, "sub": "not this", "exp": NOW + 60})
     assert verifier.verify(token, NOW).subject == subject

@@ -391,7 +391,7 @@ def test_bye_for_now_reconnects_after_the_reconnection_time() -> None:
 
 
 def test_the_longest_reconnection_time_is_obeyed_even_without_its_bye() -> None:
-    """A farewell cut after its first line still means: do not come back (WHY 37)."""
+    """A farewell cut after its first line still means: do not come back (W37)."""
     session = opened()
     farewell = wire.bye_event(reason="revoked", reconnect=False)
     session.receive(auth() + farewell[: farewell.index(b"event")], 0.0)

@@ -208,7 +208,7 @@ async def test_live_stalled_and_live_again_within_one_fan_out_gives_no_event_twi
 
 
 async def test_a_slow_reader_costs_no_queue_and_loses_nothing_retained() -> None:
-    """A stuck reader holds its high-water mark at most, and reads on from the log (DESIGN 3)."""
+    """A stuck reader holds its high-water mark at most, and reads on from the log (W32)."""
     async with World() as world:
         reader = await world.read("a")
         await world.settle()
@@ -479,7 +479,7 @@ async def test_leaving_frees_everything_at_once() -> None:
 
 
 async def test_canary_goes_through_the_log_and_is_shown_to_nobody() -> None:
-    """Readiness sends an event through the broker that no stream ever sees (FIELD)."""
+    """Readiness sends an event through the broker that no stream ever sees."""
     async with World() as world:
         reader = await world.read("**")
         await world.settle()

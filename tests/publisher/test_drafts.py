@@ -129,7 +129,7 @@ def test_the_size_of_the_data_counts_in_bytes() -> None:
 
 @pytest.mark.parametrize("event", ["", "a\nb", "a\rb", "a\0b", "\ud800", "x" * 129, None, 5])
 def test_a_type_is_one_line(event: Any) -> None:
-    """CR, LF and NUL in a type are refused, never repaired: they would forge events (FIELD)."""
+    """CR, LF and NUL in a type are refused, never repaired: they would forge events."""
     with pytest.raises(InvalidInput) as caught:
         draft("a", "x", event=event, limits=LIMITS)
     assert caught.value.field == "event"

@@ -1,4 +1,4 @@
-"""What a request carried to say who it is, and where. The first way present decides alone (WHY 13)."""
+"""What a request carried to say who it is, and where. The first way present decides alone (W13)."""
 
 from __future__ import annotations
 

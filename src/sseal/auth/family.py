@@ -1,4 +1,4 @@
-"""Resume families: one per ticket, a state table without I/O (WHY 14).
+"""Resume families: one per ticket, a state table without I/O (W14).
 
 =====================  ==========================================================================
 presented token is     then

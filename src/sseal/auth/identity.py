@@ -16,7 +16,7 @@ MAX_TIME: Final = 253_402_300_799.0
 
 
 def minter(identity: Identity) -> str:
-    """Return the parent that whatever an admin mints for others carries: revoking the admin ends it (WHY 17)."""
+    """Return the parent that whatever an admin mints for others carries: revoking the admin ends it (W17)."""
     issuer = identity.issuer.replace("%", "%25").replace("\n", "%0A")  # so that the first line end divides
     return f"{_MINTER}{issuer}\n{identity.subject}"
 
@@ -56,7 +56,7 @@ class Grants:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A proven somebody. Frozen; a derived credential carries its parents (WHY 17).
+    """A proven somebody. Frozen; a derived credential carries its parents (W17).
 
     :param subject: who; None only for the anonymous identity.
     :param issuer: who says so (``iss`` of a JWT, ``sseal`` for own accounts, ``""`` if unsaid).

@@ -1,4 +1,4 @@
-"""The Origin rule: which page a request came from, and whether its ambient credential counts (WHY 11, 12)."""
+"""The Origin rule: which page a request came from, and whether its ambient credential counts (W11, W12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revocations: an ordered log of who or what is no longer good, and the test against it (WHY 17)."""
+"""Revocations: an ordered log of who or what is no longer good, and the test against it (W17)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ __all__ = ["Broker", "Deliver", "Draft", "Entry", "IdempotencyKey", "Page", "Ret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyKey:
-    """A publisher's promise that this is one event, however often it is sent (WHY 20).
+    """A publisher's promise that this is one event, however often it is sent (W20).
 
     ``scope`` separates publishers (issuer and subject), ``digest`` is a hash of topics and body.
     """
@@ -28,7 +28,7 @@ class IdempotencyKey:
 class Draft:
     """One event before the log gave it an offset. Made by `sseal.publisher.draft`, valid by then.
 
-    :param topics: one or more exact topics; one event, one offset, one delivery (WHY 27).
+    :param topics: one or more exact topics; one event, one offset, one delivery (W27).
     :param ttl: seconds it stays readable, None for as long as the log retains it.
     :param retry: milliseconds a reader shall wait before it reconnects, None for unchanged.
     """
@@ -118,10 +118,10 @@ class Broker(Protocol):
     async def history(
         self, topics: TopicSet, after: int, upto: int | None = None, *, limit: int, since: Mapping[str, float]
     ) -> Page:
-        """Read one snapshot ``after < offset <= upto`` of these topics, at most ``limit`` entries a page (WHY 7).
+        """Read one snapshot ``after < offset <= upto`` of these topics, at most ``limit`` entries a page (W7).
 
         :param upto: None for the head, read in the same snapshot.
-        :param since: per topic or pattern text, Unix seconds before which a trimmed event is no loss (WHY 21).
+        :param since: per topic or pattern text, Unix seconds before which a trimmed event is no loss (W21).
         """
         ...
 

@@ -19,11 +19,11 @@ from .base import Deliver, Draft, Entry, IdempotencyKey, Page, Retention
 __all__ = ["MemoryBroker"]
 
 KEY_LIFETIME: Final = 24 * 3600.0
-"""Seconds an idempotency key is remembered (WHY 20)."""
+"""Seconds an idempotency key is remembered (W20)."""
 MAX_KEYS: Final = 100_000
 """Keys remembered at once: about 30 MiB; the oldest goes first."""
 MAX_TRIMMED: Final = 65_536
-"""Topics whose newest trimmed offset is kept apart; older ones fall into the common floor (WHY 25)."""
+"""Topics whose newest trimmed offset is kept apart; older ones fall into the common floor (W25)."""
 SCAN: Final = 1_000
 """Entries that one page looks through for patterns: about half a millisecond, and others get their turn."""
 _ENTRY_OVERHEAD: Final = 400
@@ -176,7 +176,7 @@ class MemoryBroker:
         ):
             entry = self._entries.popleft()
             self._size -= _cost(entry)
-            # An event that expired by its own ttl is not missed by anybody (WHY 25).
+            # An event that expired by its own ttl is not missed by anybody (W25).
             missed = entry.expires_at is None or entry.expires_at > now
             for topic in entry.topics:
                 index = self._by_topic[topic]

@@ -13,7 +13,7 @@ The rules, most of them the HTML standard's (sections 9.2.3 and 9.2.4), some str
 - A stream that ends is taken up again after its reconnection time (``retry``). If it brought neither an event nor
   an ``auth`` it counts as a failure: only those make the waits short again, a mere 200 does not.
 - A ``bye`` ends the stream there and then: with ``reconnect`` false for good, else until the reconnection time is
-  over. The longest reconnection time there is means the same as ``reconnect`` false (WHY 37), for it can be all that
+  over. The longest reconnection time there is means the same as ``reconnect`` false (W37), for it can be all that
   came through. After ``auth: expired`` the next connection wants a fresh credential.
 - Silence longer than three heartbeats is the network's fault: the shell reports it with `Session.lost`.
 - An event over the decoder's bound is the end: it would come again after every reconnect.

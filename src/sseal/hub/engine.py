@@ -1,8 +1,8 @@
 """The hub at work: intake from the log, fan-out to streams, catching up, timers. One event loop, no queue.
 
 Every stream has a position in the log instead of a queue. The fan-out writes a frame to a stream iff the stream
-is LIVE and its position is below the frame's offset (WHY 5); a stream that is not LIVE reads the shared window,
-or the broker's history where the window does not cover its topics (WHY 6), and turns LIVE in the synchronous
+is LIVE and its position is below the frame's offset (W5); a stream that is not LIVE reads the shared window,
+or the broker's history where the window does not cover its topics (W6), and turns LIVE in the synchronous
 step in which nothing is left to read.
 """
 
@@ -38,7 +38,7 @@ from .window import Frame, Framer, Window
 __all__ = ["Engine", "Stats"]
 
 SLICE: Final = 0.002
-"""Seconds of fan-out before other callbacks get their turn (FIELD: 10,000 writes block 0.12 s)."""
+"""Seconds of fan-out before other callbacks get their turn (10,000 writes in one go block 0.12 s)."""
 CHECK_EVERY: Final = 32
 """Writes between two looks at the clock."""
 BATCH_COUNT: Final = 256
@@ -166,7 +166,7 @@ class Engine:
 
     @property
     def overloaded(self) -> bool:
-        """Whether publishing outruns the fan-out so far that publishers must wait (WHY 29)."""
+        """Whether publishing outruns the fan-out so far that publishers must wait (W29)."""
         if not self._pending:
             return False
         if len(self._pending) > self.settings.window_count // 2:
@@ -279,7 +279,7 @@ class Engine:
         """Write a batch to every LIVE stream that reads it; yields at the end of each slice.
 
         This is the hot loop: what can be decided per group or per batch is decided outside of it, and the rule
-        of `Connection.wants` is spelled out in it (WHY 5).
+        of `Connection.wants` is spelled out in it (W5).
         """
         stats, join, live = self.stats, Framer().join, State.LIVE
         written = 0
@@ -318,7 +318,7 @@ class Engine:
     # -- streams ----------------------------------------------------------------------------------------
 
     def new_connection_id(self) -> str:
-        """Return an id that names this node (WHY 42) and cannot be guessed."""
+        """Return an id that names this node (W42) and cannot be guessed."""
         return f"{self.node}.{b32encode(secrets.token_bytes(10)).decode().lower()}"
 
     async def listen(self, subscription: Subscription) -> None:
@@ -351,7 +351,7 @@ class Engine:
             self._spawn(self.broker.forget(gone))
 
     def enter(self, connection: Connection) -> None:
-        """Put a stream into the index and check it against the revocations, in one step (WHY 17).
+        """Put a stream into the index and check it against the revocations, in one step (W17).
 
         The stream begins when it gets its sink, see `attach`.
 
@@ -461,7 +461,7 @@ class Engine:
         return self._by_address.get(address, 0)
 
     def supersede(self, connection: Connection) -> None:
-        """End every other stream of this stream's family (WHY 14)."""
+        """End every other stream of this stream's family (W14)."""
         family = connection.subscription.identity.family
         for other in list(self._by_family.get(family, {}).values()) if family is not None else ():
             if other is not connection:
@@ -565,7 +565,7 @@ class Engine:
             self.stats.writes += 1
 
     def _write_gap(self, connection: Connection, offset: int) -> None:
-        """Announce that something was missed, and the position after which the stream goes on (WHY 25)."""
+        """Announce that something was missed, and the position after which the stream goes on (W25)."""
         assert connection.sink is not None
         assert connection.gap is not None
         epoch = self.broker.lineage.epoch
@@ -610,7 +610,7 @@ class Engine:
 
         The topics stay; times, grants and lineage are those of the fresh credential, the family its own.
 
-        :raises CredentialInvalid: the fresh identity was revoked or has expired meanwhile (WHY 17).
+        :raises CredentialInvalid: the fresh identity was revoked or has expired meanwhile (W17).
         """
         old, fresh = connection.subscription, granted.identity
         identity = replace(
@@ -694,7 +694,7 @@ class Engine:
         )
 
     def opening(self, connection: Connection) -> bytes:
-        """Return the first body of a stream: ``retry:`` and ``auth`` with the starting position (WHY 1)."""
+        """Return the first body of a stream: ``retry:`` and ``auth`` with the starting position (W1)."""
         start = self.start_of(connection)
         retry = wire.retry_line(self._jittered(self.settings.retry_ms))
         return retry + self._auth_event(connection, "valid", sealed_id(connection, start))

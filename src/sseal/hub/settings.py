@@ -33,18 +33,18 @@ class HubSettings:
     :param subject_claim: the claim that holds the subject.
     :param grants_claim: the claim that holds ``{"subscribe": [], "publish": [], "admin": false}``.
     :param cookie_name: the app's own cookie that holds a JWT; None for none.
-    :param insecure_cookies: session cookie ``sseal-dev`` without Secure, for http on loopback only (WHY 23).
+    :param insecure_cookies: session cookie ``sseal-dev`` without Secure, for http on loopback only (W23).
     :param allowed_origins: origins beside the hub's own whose pages may use cookies and tickets.
     :param public_topics: patterns that anybody may read who asks with ``?anonymous=1``.
     :param session_ttl: life of a login session.
-    :param session_cookie_extra: the cookie outlives its session, so that the end is a 401 and not anonymity (WHY 16).
+    :param session_cookie_extra: the cookie outlives its session, so that the end is a 401 and not anonymity (W16).
     :param ticket_ttl: life of an unused ticket.
-    :param ticket_grace: life of a ticket from a transient refusal on (WHY 35).
+    :param ticket_grace: life of a ticket from a transient refusal on (W35).
     :param resume_ttl: how long after its stream's end a resume token is good; never beyond the identity.
     :param revocation_ttl: how long a revocation is remembered; a token that lives longer comes back to life then.
     :param expiring_notice: how long before its end a stream says ``auth: expiring``.
     :param heartbeat: interval of the ``:`` line that keeps proxies from closing a quiet stream.
-    :param stall_timeout: a reader that took nothing for so long is closed, and may resume (WHY 32).
+    :param stall_timeout: a reader that took nothing for so long is closed, and may resume (W32).
     :param retry_ms: milliseconds a client waits before it reconnects; jittered by a quarter.
     :param drain_window: the ends of all streams are spread over so long on shutdown.
     :param close_timeout: a closing stream whose client does not read is aborted after so long.
@@ -53,10 +53,10 @@ class HubSettings:
     :param log_size: bytes the log retains.
     :param window_count: newest events the hub keeps encoded for replays.
     :param window_size: bytes of data in that window.
-    :param overload_after: publishers wait when a fan-out is unfinished for so long (WHY 29).
+    :param overload_after: publishers wait when a fan-out is unfinished for so long (W29).
     :param coalesce: write the frames of one tick joined; off only to measure what it brings.
-    :param handle_signals: drain on SIGTERM and SIGINT, then let the server's own handler go on (WHY 34).
-    :param cors: answer CORS preflights and add CORS headers; off when mounted, where the app does (WHY 39).
+    :param handle_signals: drain on SIGTERM and SIGINT, then let the server's own handler go on (W34).
+    :param cors: answer CORS preflights and add CORS headers; off when mounted, where the app does (W39).
     :param limits: bounds of everything that grows.
     """
 

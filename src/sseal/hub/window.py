@@ -57,7 +57,7 @@ class Frame:
 
 
 class Framer:
-    """Joins frames for many streams; equal lists of frames are joined once per framing (WHY 31)."""
+    """Joins frames for many streams; equal lists of frames are joined once per framing (W31)."""
 
     __slots__ = ("_cache",)
 
@@ -88,7 +88,7 @@ def _encode(tails: list[bytes], token: bytes | None, chunked: bool) -> bytes | l
 
 
 class Window:
-    """The newest frames with an index per topic, and what it can vouch for (WHY 6).
+    """The newest frames with an index per topic, and what it can vouch for (W6).
 
     It covers a topic only after the offset from which the hub's own subscription to that topic was confirmed
     and caught up, and only down to the newest frame of that topic that it let go.

@@ -48,7 +48,7 @@ MAX_WAITING: Final = 32
 """Passwords waiting for a thread: with two threads less than two seconds of work."""
 
 FRESH: Final = 1.0
-"""Seconds an account that was looked up is believed: as long as a revocation may take (WHY 17)."""
+"""Seconds an account that was looked up is believed: as long as a revocation may take (W17)."""
 MAX_KNOWN: Final = 10_000
 """Accounts remembered for that second."""
 

@@ -1,4 +1,4 @@
-"""One-time tickets and the resume families that grow from them (DESIGN section 5, WHY 11, 14, 35)."""
+"""One-time tickets and the resume families that grow from them (W11, W14, W35)."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Tickets:
         return Passage(identity, record.topics, token, hashed(ticket), record.origin, record.issued_at)
 
     async def spare(self, ticket: str) -> None:
-        """Let an unspent ticket live on after a transient refusal (WHY 35)."""
+        """Let an unspent ticket live on after a transient refusal (W35)."""
         raw = await self._store.get(_ticket_key(ticket))
         if raw is None:
             return
@@ -143,7 +143,7 @@ class Tickets:
             await self._store.swap(_ticket_key(ticket), raw, msgspec.json.encode(kept), ends)
 
     async def restore(self, passage: Passage) -> None:
-        """Give back a ticket whose stream was refused for now only after it had been redeemed (WHY 35)."""
+        """Give back a ticket whose stream was refused for now only after it had been redeemed (W35)."""
         if passage.ticket is None:
             return
         identity = replace(passage.identity, family=None)
@@ -176,7 +176,7 @@ class Tickets:
         """Let the bearer of a resume token in, by the table in `sseal.auth.family`.
 
         :param head: the offset at the head of the log.
-        :param revoked: tells whether an identity was revoked; such a family is not kept alive by asking (WHY 17).
+        :param revoked: tells whether an identity was revoked; such a family is not kept alive by asking (W17).
         :param ticket: the spent ticket in the URL, if there was one: the token must be of its family.
         :raises VoidToken: superseded; the family has ended and the hub must end its streams.
         :raises CredentialInvalid: unknown, of another ticket or Origin, or a position before the token's own.

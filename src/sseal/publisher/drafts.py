@@ -17,7 +17,7 @@ from ..topics import check_topic
 __all__ = ["Body", "body_to_draft", "draft"]
 
 RETRY_RANGE: Final = (500, 60_000)
-"""Milliseconds a publisher may send its readers away for (WHY 19)."""
+"""Milliseconds a publisher may send its readers away for (W19)."""
 RESERVED_ROOT: Final = "$sseal"
 """First segment of the hub's own topics, such as the one the canary of `/readyz` travels on."""
 _FIELDS: Final = frozenset(("topic", "topics", "data", "event", "ttl", "key", "retry"))
@@ -41,7 +41,7 @@ def draft(
 
     :param topics: one exact topic or several; one event all the same.
     :param data: text is sent as it is, anything else as JSON.
-    :param event: the event type; not one of the reserved ones (WHY 18).
+    :param event: the event type; not one of the reserved ones (W18).
     :param ttl: seconds until it is no longer worth reading.
     :param key: idempotency key, unique per ``scope``.
     :param retry: milliseconds readers shall wait before they reconnect.

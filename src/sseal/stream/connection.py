@@ -12,11 +12,11 @@ from .states import TABLE, Input, State
 __all__ = ["HIGH_WATER", "Connection", "Owner", "Sink"]
 
 HIGH_WATER: Final = 16 * 1024
-"""Bytes a sink may hold before its stream reads at its own pace (WHY 32)."""
+"""Bytes a sink may hold before its stream reads at its own pace (W32)."""
 
 
 class Sink(Protocol):
-    """Where the bytes of one stream go. None of its methods waits; all are no-ops once it is dead (WHY 4)."""
+    """Where the bytes of one stream go. None of its methods waits; all are no-ops once it is dead (W4)."""
 
     @property
     def chunked(self) -> bool:
@@ -42,7 +42,7 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """End the response after what was taken; give up after a second (WHY 32)."""
+        """End the response after what was taken; give up after a second (W32)."""
         ...
 
     def abort(self) -> None:
@@ -55,7 +55,7 @@ class Owner(Protocol):
 
     @property
     def close_timeout(self) -> float:
-        """Seconds a closing sink may take to hand over the rest (WHY 32)."""
+        """Seconds a closing sink may take to hand over the rest (W32)."""
         ...
 
     def pump(self, connection: Connection) -> None:
@@ -70,7 +70,7 @@ class Owner(Protocol):
 class Connection:
     """One open stream.
 
-    :ivar id: ``<node>.<random>``, so that commands find the node (WHY 42).
+    :ivar id: ``<node>.<random>``, so that commands find the node (W42).
     :ivar position: everything of its topics up to this offset was written, or was not its to read.
     :ivar token: the resume token in front of its ids, None on streams with plain ids.
     :ivar gap: reason of a gap that must be announced before anything else is written.
@@ -135,7 +135,7 @@ class Connection:
         self.closed_by: CloseReason | None = None
 
     def wants(self, offset: int) -> bool:
-        """Tell whether a new frame is to be written now: LIVE, and not given before (WHY 5)."""
+        """Tell whether a new frame is to be written now: LIVE, and not given before (W5)."""
         return self.state is State.LIVE and self.position < offset
 
     def apply(self, event: Input) -> State:

@@ -1,4 +1,4 @@
-"""Why a stream ends: one table, each reason saying whether to come back (principle 6 of the style)."""
+"""Why a stream ends: one table, each reason saying whether to come back."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class CloseReason:
 DRAINING: Final = CloseReason("draining", reconnect=True)
 EXPIRED: Final = CloseReason("expired", reconnect=None, session="expired")
 REVOKED: Final = CloseReason("revoked", reconnect=False, session="revoked")
-SUPERSEDED: Final = CloseReason("superseded", reconnect=True)  # another stream of its family took over (WHY 14)
+SUPERSEDED: Final = CloseReason("superseded", reconnect=True)  # another stream of its family took over (W14)
 REPLACED: Final = CloseReason("replaced", reconnect=False)  # too many streams of one subject: the oldest goes
-KICKED: Final = CloseReason("kicked", reconnect=True)  # an administrator; who shall stay away is revoked (WHY 37)
+KICKED: Final = CloseReason("kicked", reconnect=True)  # an administrator; who shall stay away is revoked (W37)
 STALLED: Final = CloseReason("stalled", reconnect=None)  # read nothing for a minute; may resume
-STORE_LOST: Final = CloseReason("cut_off", reconnect=True)  # the hub cannot see revocations (WHY 17)
+STORE_LOST: Final = CloseReason("cut_off", reconnect=True)  # the hub cannot see revocations (W17)
 UNAVAILABLE: Final = CloseReason("unavailable", reconnect=True)  # the log cannot be read now
 CUT: Final = CloseReason("cut", reconnect=None)  # dropped without a word, as a network does
 CLIENT_GONE: Final = CloseReason("client_gone", reconnect=None)

@@ -1,4 +1,4 @@
-"""Keeps tokens and tickets out of access logs that servers write themselves (WHY 22)."""
+"""Keeps tokens and tickets out of access logs that servers write themselves (W22)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the hub itself says on a stream: ``auth``, ``gap``, ``bye`` and the reconnection time.
 
-An id is a cursor, so it stands only where it is the true position (WHY 1): on the ``auth`` that opens a
+An id is a cursor, so it stands only where it is the true position (W1): on the ``auth`` that opens a
 stream and on every ``gap``. All values travel as JSON, which cannot break a line.
 """
 
@@ -69,7 +69,7 @@ def bye_event(*, reason: str, reconnect: bool) -> bytes:
     """Encode a ``bye`` event: the hub is about to end the stream, and whether to come back.
 
     An EventSource comes back after any end of a stream. When it must not, the longest reconnection time
-    stands before the event, the only word it obeys (WHY 37).
+    stands before the event, the only word it obeys (W37).
 
     :raises InvalidInput: the reason cannot be encoded.
     """

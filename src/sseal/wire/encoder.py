@@ -78,7 +78,7 @@ def join_plain(tails: Iterable[bytes]) -> bytes:
 
 
 def sealed_parts(tails: Sequence[bytes]) -> list[bytes]:
-    """Cut the frames of N tails into N + 1 parts that all ticket streams share (WHY 31).
+    """Cut the frames of N tails into N + 1 parts that all ticket streams share (W31).
 
     The resume token of a stream stands between the parts and nowhere else, so the bytes of a stream are
     ``token.join(parts)``. As all tokens have one length, so have all these joins.

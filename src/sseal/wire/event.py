@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["MAX_RETRY", "RESERVED_TYPES", "Event"]
 
 RESERVED_TYPES: Final = frozenset({"auth", "gap", "bye", "open", "error"})
-"""Types no publisher may use: three are control events, two every EventSource fires by itself (WHY 18)."""
+"""Types no publisher may use: three are control events, two every EventSource fires by itself (W18)."""
 
 MAX_RETRY: Final = 2**31 - 1
 """The longest reconnection time in milliseconds (24.8 days): the most a browser's timer holds."""
