@@ -63,8 +63,8 @@ export class Api {
     });
   }
 
-  logout() {
-    return this.#call("DELETE", "/auth/session", { cookie: true, note: "Ends the session and every stream made with it." });
+  logout(note = "Ends the session and every stream made with it.") {
+    return this.#call("DELETE", "/auth/session", { cookie: true, note });
   }
 
   async ticket(user, topics, options) {
@@ -77,15 +77,11 @@ export class Api {
     });
   }
 
-  /** Extends a live stream, with a fresh cookie or a fresh token. */
-  async refresh(user, connection, way) {
-    const cookie = way === "cookie";
-    let bearer = null;
-    if (cookie) await this.login(user);
-    else bearer = (await this.token(user, { fresh: true })).token;
+  /** Extends a live stream with a fresh token of the same person. */
+  async refresh(user, connection) {
+    const { token } = await this.token(user, { fresh: true });
     return this.#call("POST", "/auth/refresh", {
-      cookie,
-      bearer,
+      bearer: token,
       json: { connection },
       note: "Extends the open stream in place. Nothing is reconnected.",
     });

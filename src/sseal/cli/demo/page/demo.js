@@ -1,7 +1,8 @@
 // The page: who is watching, by which way, and what comes of it.
 
-import { Api, Refused } from "./api.js";
+import { Api } from "./api.js";
 import { Chart, percent, rate } from "./charts.js";
+import { Jar } from "./jar.js";
 import { Ledger } from "./ledger.js";
 import { Inbox, ResumePanel } from "./panels.js";
 import { Stream } from "./stream.js";
@@ -10,11 +11,12 @@ import { byId, clock, duration, el, say, splitId, Timeline } from "./ui.js";
 import { PUBLIC, WAYS } from "./ways.js";
 
 const XSS = "<img src=x onerror=alert(1)>";
-const JAR = "sseal-demo-cookie"; // whose session cookie this address holds; all its windows share it
+
 
 const timeline = new Timeline(byId("event-log"));
 const transcript = new Transcript(byId("request-log"), byId("show-secrets"));
 const api = new Api(transcript);
+const jar = new Jar(api);
 const inbox = new Inbox(byId("notifications"), byId("inbox-empty"));
 const resume = new ResumePanel();
 
@@ -63,7 +65,7 @@ function signIn(next) {
 }
 
 async function signOut() {
-  const hadCookie = user && localStorage.getItem(JAR) === user.name;
+  const hadCookie = user !== null && jar.holder === user.name;
   const name = user?.name;
   leave();
   user = null;
@@ -76,8 +78,7 @@ async function signOut() {
   showNotes();
   if (!hadCookie) return;
   try {
-    await api.logout();
-    localStorage.removeItem(JAR);
+    await jar.empty();
   } catch (error) {
     complain(error);
   }
@@ -107,11 +108,9 @@ function connect(lastEventId) {
   const mine = new Stream({
     lastEventId: splitId(lastEventId).position,
     retry: config.retry_ms,
-    prepare: async ({ position, fresh }) => {
-      if (kind === "cookie") checkJar(me);
-      const plan = await by.prepare({ api, user: me, topics: topics(), position, fresh });
-      if (kind === "cookie") localStorage.setItem(JAR, me.name);
-      return plan;
+    prepare: ({ position, fresh }) => {
+      if (kind === "cookie" && awaiting) jar.check(me.name);
+      return by.prepare({ api, jar, user: me, topics: topics(), position, fresh });
     },
     on: {
       state: setState,
@@ -137,14 +136,6 @@ function connect(lastEventId) {
   if (lastEventId) seam = { authAt: Infinity, events: 0, numbers: [], missed: ledger.missed };
   showWay();
   mine.start();
-}
-
-/** One address holds one session cookie: two windows must not take it from each other for ever. */
-function checkJar(me) {
-  const holder = localStorage.getItem(JAR);
-  if (!stream || !holder || holder === me.name || !awaiting) return;
-  throw new Refused(403, "another_user",
-    `${holder} signed in with a cookie in another window of this address. The pin kept this window from becoming ${holder}.`);
 }
 
 function logRequest(plan, token, by) {
@@ -212,6 +203,8 @@ function farewell({ reason, reconnect }) {
   link.live = false;
   setState("closed");
   showLink();
+  const why = user && way === "cookie" ? jar.taken(user.name) : "";
+  if (why) complain(new Error(why));
 }
 
 /** Extends the identity of the open stream. A second request while one is under way changes nothing. */
@@ -222,10 +215,16 @@ async function refresh() {
   byId("refresh").disabled = true;
   const { connection } = link;
   try {
-    const answer = await api.refresh(user, connection, way);
+    const answer = await api.refresh(user, connection);
     if (link.connection === connection) link.expiresAt = answer.expires_at;
     timeline.add("page", "refreshed the identity", ends(answer.expires_at));
   } catch (error) {
+    if (error.status === 403 && way === "cookie" && link.connection === connection) {
+      // A session of the hub's own accounts is another issuer's than the token: log in anew, and go on from here.
+      timeline.add("page", "a token cannot extend this session: signs in anew, and goes on where the stream is");
+      connect(stream.lastEventId);
+      return;
+    }
     timeline.add("error", error.status ? "the refresh was refused" : "the refresh did not get through", error.message);
     const transient = error.status === 0 || error.status === 429 || error.status >= 500;
     const again = Math.max(5, error.retryAfter ?? 0); // seconds; later than the end, the stream re-enters anyway
@@ -465,7 +464,6 @@ function listen() {
   byId("cut").addEventListener("click", cut);
   byId("refresh").addEventListener("click", refresh);
   byId("again").addEventListener("click", () => {
-    localStorage.removeItem(JAR); // a choice made by hand
     connect(stream?.lastEventId ?? "");
   });
   byId("notify").addEventListener("submit", async (event) => {

@@ -28,8 +28,9 @@ async function withTicket({ api, user, topics, position, fresh }) {
 }
 
 /**
- * Each: title, a line about it, a warning or not, and prepare({api, user, topics, position, fresh}) ->
- * {reader, url, headers, secrets, note}. `position` is where to go on after, `fresh` asks for new credentials.
+ * Each: title, a line about it, a warning or not, and prepare({api, jar, user, topics, position, fresh}) ->
+ * {reader, url, headers, secrets, note}. `position` is where to go on after, `fresh` asks for new credentials, `jar`
+ * is the cookie of this address (see jar.js).
  */
 export const WAYS = {
   bearer: {
@@ -51,8 +52,8 @@ export const WAYS = {
     title: "Cookie",
     sub: "session",
     about: "One login sets a cookie no script can read; a plain EventSource does the rest. subject= pins the stream to this user: with somebody else's cookie in the browser the answer is 401, never somebody else's events.",
-    async prepare({ api, user, topics, position }) {
-      await api.login(user);
+    async prepare({ jar, user, topics, position }) {
+      await jar.fill(user);
       return {
         reader: "EventSource",
         url: `/events?${query([...topicsOf(topics), ["subject", user.name], ...from(position)])}`,
@@ -79,7 +80,9 @@ export const WAYS = {
     sub: "token in URL",
     about: "The token stands in the address, for clients that can do nothing else.",
     warning: "A last resort: addresses end up in logs, histories and proxies, and this one works until the token ends. sseal keeps this way off unless it is switched on.",
-    async prepare({ api, user, topics, position, fresh }) {
+    async prepare({ api, jar, user, topics, position, fresh }) {
+      // The browser adds a cookie by itself, and a cookie decides before a token in the address.
+      if (jar.holder || fresh) await jar.empty("A cookie would decide before the token in the address.");
       const { token } = await api.token(user, { fresh });
       return {
         reader: "EventSource",
