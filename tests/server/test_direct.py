@@ -183,7 +183,9 @@ async def test_tls_uses_the_plain_path(tmp_path: Path) -> None:
     options = (*HTTP, "--ssl-keyfile", str(key), "--ssl-certfile", str(certificate))
     with uvicorn("server.apps:app", tmp_path / "log", *options) as running:
         context = ssl.create_default_context(cafile=str(certificate))
-        reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=context, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", running.port, ssl=context, server_hostname="localhost"
+        )
         writer.write(b"GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\nX-User: alice\r\n\r\n")
         stream = RawStream(reader, writer)
         while (line := (await reader.readline()).strip()) != b"":
