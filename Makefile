@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python chooses the interpreter; ARGS=... goes to pytest (test) or the command (demo, lock).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint bench lock clean
 export PYTHON
 
 help: ## Show these targets
@@ -22,10 +22,13 @@ lint: ## Run the checks without the tests
 	@scripts/setup --dev
 	@scripts/test --checks
 
+bench: ## Measure sseal beside others; takes a quarter of an hour (ARGS=--quick for a look)
+	@scripts/bench $(ARGS)
+
 lock: ## Write the lock files anew (ARGS=--upgrade for the newest versions)
 	@scripts/lock $(ARGS)
 
 clean: ## Remove everything the other targets made
-	rm -rf .venv .setup .coverage .coverage.* build dist src/*.egg-info
+	rm -rf .venv .venv-bench .setup .coverage .coverage.* build dist src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
