@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from servers import RawStream, Server, ask, uvicorn
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from servers import RawStream, Server, ask, uvicorn
 from sseal.server import uvicorn as direct_path
 from sseal.server.uvicorn import MAX_SURPLUS, DirectSink, missing
 

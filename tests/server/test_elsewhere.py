@@ -15,8 +15,8 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
-from servers import ROOT, Server, ask, free_port, serving
 
+from servers import ROOT, Server, ask, free_port, serving
 from sseal import wire
 
 PLACE = Path(sys.executable).parent

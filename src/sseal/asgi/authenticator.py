@@ -166,9 +166,10 @@ class Authenticator:
     async def _alive(self, identity: Identity) -> Identity:
         """Return the identity with the rights of now, if it is still good."""
         accounts = self._services.accounts
-        if accounts is not None and identity.issuer == ACCOUNTS and identity.subject is not None:
+        password = next((parent for parent in identity.parents if parent.startswith("account:")), None)
+        if accounts is not None and password is not None and identity.subject is not None:
             account = await accounts.find(identity.subject)
-            if account is None or f"account:{account.generation}" not in identity.parents:
+            if account is None or f"account:{account.generation}" != password:
                 raise CredentialInvalid("the account was removed, or has a new password", way=identity.way)
             identity = replace(identity, grants=account.grants)
         if identity.expired(self._services.clock.wall()):

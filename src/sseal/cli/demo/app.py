@@ -28,7 +28,7 @@ from ...auth.origin import is_loopback
 from ...clock import SystemClock
 from ...errors import Forbidden, InvalidInput, NotFound
 from ...hub.settings import HubSettings
-from ...identity_sources.accounts import Accounts
+from ...identity_sources.accounts import ISSUER, Accounts
 from ...identity_sources.secret import new_secret
 from ...server import serve as server
 from ...settings import new_jwt_secret
@@ -104,6 +104,7 @@ class Demo:
             HubSettings(
                 credentials=("bearer", "ticket", "resume", "cookie", "query"),
                 jwt_secret=(self._secret,),
+                jwt_issuer=ISSUER,  # alice is the same alice, by password or by token
                 insecure_cookies=True,
                 allowed_origins=(f"http://localhost:{port}", f"http://127.0.0.1:{port}"),
                 public_topics=("public/**",),
@@ -150,6 +151,7 @@ class Demo:
         account = await self._accounts.verify(_text(body, "username"), _text(body, "password"))
         now = int(self._clock.wall())
         claims = {
+            "iss": ISSUER,
             "sub": account.username,
             "iat": now,
             "exp": now + TOKEN_TTL,
