@@ -306,7 +306,7 @@ class StreamProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request that is being served, too, when a pipelined one stands behind it (WHY 33)."""
+        """Tell the request that is being served, too, when a pipelined one stands behind it (W33)."""
         cycle = None if self._active is None else self._active()
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
