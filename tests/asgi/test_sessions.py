@@ -170,6 +170,7 @@ async def test_a_logout_after_a_second_login_ends_the_streams_of_the_first(desk:
     stream = desk.stream("/events", {"cookie": first.cookie, **SAME})
     await stream.opened()
     second = await login(desk, headers={"cookie": first.cookie})
+    assert len(desk.engine.connections) == 1, "the other tab of the same person goes on"
     await desk.ask("DELETE", "/auth/session", {"cookie": second.cookie, **SAME})
     assert (await stream.rest())[-1].type == "bye"
 
