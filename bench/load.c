@@ -31,7 +31,7 @@
 enum { PUBLISHERS = 4, MOSAIC = 24, PRIVATE = PUBLISHERS + MOSAIC, SOURCES = PRIVATE + 1 };
 enum { MARK = 34, CARRY = 192, READ_SIZE = 256 * 1024, EVENT_SIZE = 100, MAX_BODY = 512 * 1024 };
 enum { MAX_STREAMS = 20000, ADDRESSES = 16, BUCKETS = 1024, STEPS = 16 };
-enum { EVERYBODY = 0xffffff, SECOND = 1000000000 };
+enum { EVERYBODY = 0xffffff, SECOND = 1000000000, NAP = 250000 };
 enum state { NEW, CONNECTING, SHAKING, ASKED, LIVE, GONE };
 
 struct wire {
@@ -490,10 +490,15 @@ static void settled(struct publisher *p) {
     if (strcasestr(p->answer, "\r\nconnection: close"))
         wire_close(&p->wire);
     if (p == &probe) {
+        int64_t t = now();
         if (status == 200)
-            note_latency(now() - probe_sent);
+            note_latency(t - probe_sent);
         else
             count.errors++;
+        /* Those that were due while this one waited would have waited too: else one long stall is one sample. */
+        for (; probe_due < t; probe_due += probe_interval)
+            if (status == 200)
+                note_latency(t - probe_due);
         return;
     }
     if (status / 100 == 2) {
@@ -617,8 +622,11 @@ static void turn_once(void) {
         wait = due - t;
     if (probe_interval > 0 && !probe.busy && probe_due - t < wait)
         wait = probe_due - t;
-    struct timespec timeout = {0, wait < 0 ? 0 : wait};
-    int n = epoll_pwait2(poller, events, 512, &timeout, NULL);
+    struct timespec timeout = {0, wait < 0 ? 0 : wait}, nap = {0, wait < 0 ? 0 : wait < NAP ? wait : NAP};
+    static const struct timespec at_once = {0, 0};
+    if (!probe_path && !getenv("NONAP"))
+        nanosleep(&nap, NULL);
+    int n = epoll_pwait2(poller, events, 512, probe_path || getenv("NONAP") ? &timeout : &at_once, NULL);
     for (int k = 0; k < n; k++) {
         uint64_t tag = events[k].data.u64;
         if (tag == (uint64_t)MAX_STREAMS + PUBLISHERS)

@@ -224,7 +224,7 @@ async def make_server(make_bench: MakeBench) -> AsyncIterator[MakeServer]:
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
         async with asyncio.timeout(PATIENCE):
-            while not server.started:  # noqa: ASYNC110 - uvicorn offers nothing to wait for
+            while not server.started:
                 await asyncio.sleep(0)
         made = HubServer(bench, server.servers[0].sockets[0].getsockname()[1], [])
         running.append((server, task, made))

@@ -262,7 +262,7 @@ async def test_two_at_once_and_a_bounded_queue(path: Path, time_unit: float) -> 
     await asyncio.sleep(0)
     late = asyncio.create_task(accounts.verify("alice", PASSWORD))
     async with asyncio.timeout(100 * time_unit):
-        while hasher.now < THREADS:  # noqa: ASYNC110 - it counts threads, not tasks
+        while hasher.now < THREADS:
             await asyncio.sleep(time_unit / 100)
     hasher.go.set()
     results = await asyncio.gather(*callers, late, return_exceptions=True)

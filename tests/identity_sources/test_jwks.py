@@ -52,7 +52,7 @@ def knows(verifier: JwtVerifier, number: int) -> bool:
 
 async def until(condition: Callable[[], bool], time_unit: float) -> None:
     async with asyncio.timeout(100 * time_unit):
-        while not condition():  # noqa: ASYNC110 - any condition, not an event
+        while not condition():
             await asyncio.sleep(time_unit / 100)
 
 

@@ -174,12 +174,9 @@ async def test_http_1_0_gets_no_chunks(server: Server) -> None:
 async def test_tls_uses_the_plain_path(tmp_path: Path) -> None:
     """Behind the server's own TLS bytes go through the transport, with the same events."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate]
-        + ["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        check=True,
-        capture_output=True,
-    )
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate]
+    command += ["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(command, check=True, capture_output=True)
     options = (*HTTP, "--ssl-keyfile", str(key), "--ssl-certfile", str(certificate))
     with uvicorn("server.apps:app", tmp_path / "log", *options) as running:
         context = ssl.create_default_context(cafile=str(certificate))
