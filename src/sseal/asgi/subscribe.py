@@ -32,6 +32,7 @@ from .ask import Ask, ClientGone
 from .authenticator import Authenticator
 from .services import Services
 from .sink import PlainSink
+from .turnstile import Turnstile
 
 __all__ = ["Subscribe"]
 
@@ -53,6 +54,7 @@ class Subscribe:
     def __init__(self, services: Services, authenticator: Authenticator) -> None:
         self._services = services
         self._authenticator = authenticator
+        self._turnstile = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request with a stream, or say why not."""
@@ -62,6 +64,7 @@ class Subscribe:
                 raise CredentialMissing("HEAD authenticates nothing")
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{scope['method']} is not allowed here")
+            await self._turnstile.enter()
             ask = Ask(scope)
             connection = await self._open(ask, scope.get("path_params", {}).get("ticket"))
         except (TooManyRequests, Unavailable) as error:
