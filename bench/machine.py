@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ def pinned(cpu: int) -> Any:
     """Return what a child does before it runs: stay on one processor, with all descriptors it may have."""
 
     def prepare() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.sched_setaffinity(0, {cpu})
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

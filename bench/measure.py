@@ -28,6 +28,7 @@ MIX = 12  # mosaic topics of one stream
 WARM = 0.2  # of the streams
 AT_ONCE = 64
 STORM_AT_ONCE = 1000
+STORM_DELIVERIES = 10_000  # per second, beside the reconnects
 SHARE = 0.6  # of a processor that lone events may take
 MOST_RATE = 20.0
 PROBE_MS = 4
@@ -267,7 +268,7 @@ class Session:
             self.load.do("drop")
             self._publish(40, 20, "common")
             start = time.monotonic()
-            self.load.do("publish 5 1000 common 1")
+            self.load.do(f"publish {min(5.0, STORM_DELIVERIES / self.streams)} 1000 common 1")
             self.open(self.streams, STORM_AT_ONCE)
             opened = time.monotonic() - start
             self.load.do("quiet")
