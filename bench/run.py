@@ -264,7 +264,7 @@ def main() -> int:
     if (os.cpu_count() or 1) < 2:
         say("two processors are needed: one for the server, one for the load generator")
         return 2
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that all that was started ends
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that all that was started ends
     os.sched_setaffinity(0, {LOAD_CPU})
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
