@@ -14,6 +14,7 @@ import random
 import secrets
 import time
 from base64 import b32encode
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -130,6 +131,8 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
         self._ticks = 0
+        self._left: deque[Connection] = deque()
+        self._forgotten: set[str] = set()
         self._canary: tuple[float, float] | None = None
         self._canary_turn = asyncio.Lock()
         self._canaries: dict[int, asyncio.Future[None]] = {}
@@ -259,34 +262,41 @@ class Engine:
         self.stats.fanouts += 1
         return batch
 
-    def _targets(self, batch: list[Frame]) -> Iterable[tuple[Group, list[Frame]]]:
-        """Return which groups read which frames of a batch."""
+    def _runs(self, batch: list[Frame]) -> Iterable[tuple[list[Frame], list[Connection]]]:
+        """Return runs of streams that read the same frames of a batch."""
         now = self.clock.wall()
         alive = [frame for frame in batch if frame.alive(now)]
         if len(alive) == 1:
-            return [(group, alive) for group in self._index.groups(alive[0].entry.topics)]
-        targets: dict[int, tuple[Group, list[Frame]]] = {}
+            groups = self._index.groups(alive[0].entry.topics)
+            return [(alive, [stream for group in groups for stream in group.members.values()])]
+        frames_of: dict[Group, list[Frame]] = {}
         for frame in alive:
             for group in self._index.groups(frame.entry.topics):
-                known = targets.get(id(group))
+                known = frames_of.get(group)
                 if known is None:
-                    targets[id(group)] = (group, [frame])
+                    frames_of[group] = [frame]
                 else:
-                    known[1].append(frame)
-        return targets.values()
+                    known.append(frame)
+        runs: dict[tuple[Frame, ...], tuple[list[Frame], list[Connection]]] = {}
+        for group, frames in frames_of.items():
+            run = runs.setdefault(tuple(frames), (frames, []))
+            run[1].extend(group.members.values())
+        return runs.values()
 
     def _write_batch(self, batch: list[Frame]) -> Iterator[None]:
         """Write a batch to every LIVE stream that reads it; yields at the end of each slice.
 
-        This is the hot loop: what can be decided per group or per batch is decided outside of it, and the rule
-        of `Connection.wants` is spelled out in it (W5).
+        This is the hot loop: what can be decided per run is decided outside of it, and the rule of
+        `Connection.wants` is spelled out in it (W5).
         """
-        stats, join, live = self.stats, Framer().join, State.LIVE
+        stats, live = self.stats, State.LIVE
         written = 0
         end = time.perf_counter() + SLICE
-        for group, frames in self._targets(batch):
+        for frames, connections in self._runs(batch):
             first, last, count = frames[0].offset, frames[-1].offset, len(frames)
-            for connection in list(group.members.values()):
+            shared = Framer(frames)
+            plain = shared.plain
+            for connection in connections:
                 position = connection.position
                 if connection.state is not live or position >= last:
                     continue
@@ -295,25 +305,25 @@ class Engine:
                 assert sink is not None
                 if position < first:
                     connection.delivered += count
-                    stats.delivered += count
-                    sink.put(join(frames, connection.token, connection.envelope, sink.chunked))
+                    if connection.token is None:
+                        data = plain[connection.framing]
+                        sink.put(data if data is not None else shared.encode(connection))
+                    else:
+                        sink.put(shared.encode(connection))
                 else:
-                    self._write_rest(connection, sink, [frame for frame in frames if frame.offset > position])
+                    rest = [frame for frame in frames if frame.offset > position]
+                    connection.delivered += len(rest)
+                    stats.delivered -= count - len(rest)
+                    sink.put(Framer(rest).encode(connection))
                 if not sink.clear and sink.buffered > HIGH_WATER:
                     self._stall(connection)
                 written += 1
                 if not written % CHECK_EVERY and time.perf_counter() > end:
-                    stats.writes += written
-                    written = 0
                     yield
                     end = time.perf_counter() + SLICE
-        stats.writes += written
-
-    def _write_rest(self, connection: Connection, sink: Sink, frames: list[Frame]) -> None:
-        """Write the part of a batch that a stream has not read while it was catching up."""
-        connection.delivered += len(frames)
-        self.stats.delivered += len(frames)
-        sink.put(Framer().join(frames, connection.token, connection.envelope, sink.chunked))
+            stats.delivered += written * count
+            stats.writes += written
+            written = 0
 
     # -- streams ----------------------------------------------------------------------------------------
 
@@ -348,6 +358,15 @@ class Engine:
                 self._window.uncover(name)
                 gone.append(name)
         if gone and self.started:
+            if not self._forgotten:
+                asyncio.get_running_loop().call_soon(self._forget)
+            self._forgotten.update(gone)
+
+    def _forget(self) -> None:
+        """Tell the log, once per turn of the loop, which topics have no reader any more."""
+        gone = [name for name in self._forgotten if name not in self._readers]
+        self._forgotten.clear()
+        if gone and self.started:
             self._spawn(self.broker.forget(gone))
 
     def enter(self, connection: Connection) -> None:
@@ -379,6 +398,7 @@ class Engine:
             sink.abort()
             return
         connection.sink = sink
+        connection.framing = 2 * connection.envelope + sink.chunked
         self.pump(connection)
 
     def _check(self, identity: Identity) -> None:
@@ -393,6 +413,7 @@ class Engine:
             return
         connection.apply(Input.CLOSE)
         connection.closed_by = reason
+        connection.sink = None  # the two know each other: without this only the garbage collector frees them
         self._index.remove(connection)
         self._timers.remove(connection)
         identity = connection.subscription.identity
@@ -425,8 +446,23 @@ class Engine:
         return self.settings.close_timeout
 
     def gone(self, connection: Connection) -> None:
-        """Take a stream out whose client has left; called by its sink."""
-        self.leave(connection, reasons.CLIENT_GONE)
+        """Take a stream out whose client has left; called by its sink.
+
+        Nothing is written to it from now on. When many leave at once they are taken out in slices.
+        """
+        connection.apply(Input.CLOSE)
+        self._left.append(connection)
+        if len(self._left) == 1:
+            asyncio.get_running_loop().call_soon(self._take_out)
+
+    def _take_out(self) -> None:
+        end = time.perf_counter() + SLICE
+        while self._left:
+            self.leave(self._left.popleft(), reasons.CLIENT_GONE)
+            if time.perf_counter() > end:
+                break
+        if self._left:
+            asyncio.get_running_loop().call_soon(self._take_out)
 
     def close(self, connection: Connection, reason: CloseReason, *, retry_ms: int | None = None) -> None:
         """End a stream with the events its reason calls for."""
@@ -559,7 +595,7 @@ class Engine:
         if subscription.since:
             mine = [f for f in mine if subscription.visible(f.entry.topics, f.entry.published_at)]
         if mine:
-            sink.put(Framer().join(mine, connection.token, connection.envelope, sink.chunked))
+            sink.put(Framer(mine).encode(connection))
             connection.delivered += len(mine)
             self.stats.delivered += len(mine)
             self.stats.writes += 1

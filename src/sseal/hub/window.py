@@ -9,6 +9,7 @@ from typing import Final
 
 from .. import wire
 from ..brokers import Entry
+from ..stream.connection import Connection
 from ..subscription import TopicSet
 
 __all__ = ["Frame", "Framer", "Window"]
@@ -57,34 +58,46 @@ class Frame:
 
 
 class Framer:
-    """Joins frames for many streams; equal lists of frames are joined once per framing (W31)."""
+    """The bytes of some frames, encoded at most once per framing and shared by many streams (W31).
 
-    __slots__ = ("_cache",)
+    :ivar plain: per `Connection.framing` the bytes for streams without resume tokens, None until asked for.
+    """
 
-    def __init__(self) -> None:
-        self._cache: dict[object, bytes | list[bytes]] = {}
+    __slots__ = ("_frames", "_sealed", "plain")
 
-    def join(self, frames: Sequence[Frame], token: bytes | None, envelope: bool, chunked: bool) -> bytes:
-        """Return the bytes of ``frames`` for a stream with that token (None: plain ids) and framing."""
-        offsets: object = frames[0].offset if len(frames) == 1 else tuple([frame.offset for frame in frames])
-        key = (offsets, envelope, chunked, token is None)
-        shared = self._cache.get(key)
-        if shared is None:
-            shared = self._cache[key] = _encode([frame.tail(envelope) for frame in frames], token, chunked)
-        return shared if token is None else token.join(shared)  # type: ignore[return-value, arg-type]
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self._frames = frames
+        self.plain: list[bytes | None] = [None] * 4
+        self._sealed: list[list[bytes] | None] = [None] * 4
 
+    def encode(self, connection: Connection) -> bytes:
+        """Return the bytes for one stream: shared, or its token between shared parts."""
+        framing, token = connection.framing, connection.token
+        if token is None:
+            data = self.plain[framing]
+            if data is None:
+                data = self.plain[framing] = self._join(framing)
+            return data
+        parts = self._sealed[framing]
+        if parts is None:
+            parts = self._sealed[framing] = self._part(framing, len(token))
+        return token.join(parts)
 
-def _encode(tails: list[bytes], token: bytes | None, chunked: bool) -> bytes | list[bytes]:
-    """Return what streams share: all the bytes, or the parts around their tokens, which have one length."""
-    if token is None:
-        joined = wire.join_plain(tails)
-        return b"%x\r\n%b\r\n" % (len(joined), joined) if chunked else joined
-    parts = wire.sealed_parts(tails)
-    if chunked:
-        size = sum(map(len, parts)) + len(tails) * len(token)
-        parts[0] = b"%x\r\n%b" % (size, parts[0])
-        parts[-1] += b"\r\n"
-    return parts
+    def _join(self, framing: int) -> bytes:
+        joined = wire.join_plain(self._tails(framing))
+        return b"%x\r\n%b\r\n" % (len(joined), joined) if framing & 1 else joined
+
+    def _part(self, framing: int, token_length: int) -> list[bytes]:
+        """Return what stands around the tokens; they have one length, so a chunk's size is shared too."""
+        parts = wire.sealed_parts(self._tails(framing))
+        if framing & 1:
+            size = sum(map(len, parts)) + len(self._frames) * token_length
+            parts[0] = b"%x\r\n%b" % (size, parts[0])
+            parts[-1] += b"\r\n"
+        return parts
+
+    def _tails(self, framing: int) -> list[bytes]:
+        return [frame.tail(framing >= 2) for frame in self._frames]
 
 
 class Window:

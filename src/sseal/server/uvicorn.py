@@ -39,6 +39,8 @@ NOTSENT_LOWAT: Final = 16 * 1024
 KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 """Probes that find a peer that vanished without a FIN, within a minute."""
 
+_write = os.write
+
 logger = logging.getLogger("sseal.server")
 
 
@@ -110,7 +112,7 @@ class DirectSink(asyncio.Protocol):
                 return
             self.clear = True
         try:
-            written = os.write(self._fd, framed)
+            written = _write(self._fd, framed)
         except BlockingIOError:
             written = 0
         except OSError:

@@ -73,6 +73,7 @@ class Connection:
     :ivar id: ``<node>.<random>``, so that commands find the node (W42).
     :ivar position: everything of its topics up to this offset was written, or was not its to read.
     :ivar token: the resume token in front of its ids, None on streams with plain ids.
+    :ivar framing: how its frames are encoded: 2 for the JSON envelope, plus 1 for chunks.
     :ivar gap: reason of a gap that must be announced before anything else is written.
     """
 
@@ -83,6 +84,7 @@ class Connection:
         "delivered",
         "envelope",
         "expiring_sent",
+        "framing",
         "from_oldest",
         "gap",
         "id",
@@ -121,6 +123,7 @@ class Connection:
         self.from_oldest = from_oldest
         self.token = token
         self.envelope = envelope
+        self.framing = 2 * envelope
         self.address = address
         self.opened_at = opened_at
         self.progress_at = opened_at
