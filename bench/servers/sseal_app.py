@@ -9,6 +9,7 @@ from common import arguments, serve
 from sseal.application import Hub
 from sseal.hub.settings import HubSettings
 from sseal.limits import Limits
+from sseal.server.serve import calm_collector
 
 
 def hub(*, coalesce: bool = True) -> Hub:
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--cert")
     parser.add_argument("--key")
     given = parser.parse_args()
+    calm_collector()  # as `sseal serve` does
     chosen = hub(coalesce=False).asgi if given.no_coalesce else app
     serve(chosen, given.port, http=given.http, ssl_certfile=given.cert, ssl_keyfile=given.key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import logging
 import os
@@ -27,10 +28,12 @@ from ..settings import Settings, refusals, warnings_of
 from ..telemetry import logs, redaction
 from .access import AccessLog
 
-__all__ = ["listen", "raise_descriptor_limit", "run", "serve"]
+__all__ = ["calm_collector", "listen", "raise_descriptor_limit", "run", "serve"]
 
 BACKLOG: Final = 4096
 """Connections the kernel holds while a reconnect storm is being accepted."""
+COLLECTOR: Final = (50_000, 20, 1_000)
+"""Thresholds of the garbage collector, see `calm_collector`."""
 GRACE: Final = 3
 """Seconds that requests may take to end after a signal."""
 STALLED_GRACE: Final = 1.5
@@ -125,6 +128,7 @@ def run(
         reason = error.strerror or str(error)
         raise InvalidInput("tls_cert_file", f"certificate or key cannot be used ({reason}); both are PEM") from None
     server = _Server(config, ready)
+    calm_collector()
     try:
         with _ending_at_signals(server):
             server.run(sockets=list(listeners))
@@ -134,6 +138,18 @@ def run(
     finally:
         for listener in listeners:
             listener.close()
+
+
+def calm_collector() -> None:
+    """Set Python's garbage collector for a process that holds very many small objects for a long time.
+
+    A full pass over 15,000 streams takes 130 to 350 ms (bench/profile.md), in which nobody is answered. Streams
+    leave no reference cycles, so full passes have nothing to find: what exists at the start is exempted, and
+    the young generations are looked through less often. A host app that mounts the hub may call this too.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR)
 
 
 def _protocol() -> Any:
