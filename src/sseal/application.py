@@ -281,7 +281,9 @@ class Hub:
 
     async def _apply(self, revocation: Revocation) -> int:
         """Write a revocation to the store, whose log every hub follows, and apply it here at once."""
-        await self._store.revoke(msgspec.json.encode(revocation), revocation.expires_at)
+        number = await self._store.revoke(msgspec.json.encode(revocation), revocation.expires_at)
+        if number == self._seen_revocation + 1:
+            self._seen_revocation = number  # what we applied ourselves need not be followed
         return self.engine.revoke(revocation)
 
     def _revocations_grew(self) -> None:

@@ -175,6 +175,33 @@ async def test_a_logout_after_a_second_login_ends_the_streams_of_the_first(desk:
     assert (await stream.rest())[-1].type == "bye"
 
 
+async def test_a_logout_with_a_short_renewal_ends_the_whole_login_for_good(desk: Bench) -> None:
+    """A session renewed by a short credential, expired or not, still logs out what the long one opened (W17)."""
+    first = await session(desk, bearer("alice", exp=T0 + 3600))
+    ticket = await desk.ticket({"cookie": first.cookie, "origin": HUB})
+    stream = desk.stream(f"/events?ticket={ticket}")
+    last = str((await stream.opened()).id)
+    second = await session(desk, {**bearer("alice", exp=T0 + 60), "cookie": first.cookie})
+    assert second.status == 200
+    await desk.turn(120.0)
+    assert len(desk.engine.connections) == 1
+    await desk.ask("DELETE", "/auth/session", {"cookie": second.cookie, **SAME})
+    assert desk.engine.connections == {}
+    await desk.turn(600.0)
+    assert await desk.try_stream(f"/events?ticket={ticket}", {"last-event-id": last}) == 401
+
+
+async def test_many_logins_in_a_row_keep_the_tabs_and_one_logout_ends_them(desk: Bench) -> None:
+    """However often the same person logs in again, the tabs go on until the logout (W12, W17)."""
+    reply = await login(desk)
+    for _ in range(7):
+        await desk.stream("/events", {"cookie": reply.cookie, **SAME}).opened()
+        reply = await login(desk, headers={"cookie": reply.cookie})
+    assert len(desk.engine.connections) == 7
+    await desk.ask("DELETE", "/auth/session", {"cookie": reply.cookie, **SAME})
+    assert desk.engine.connections == {}
+
+
 async def test_a_logout_ends_all_that_came_of_the_session(desk: Bench) -> None:
     """Cookie, its streams, its tickets, streams of its tickets, and their resume tokens (W17)."""
     cookie = {"cookie": (await login(desk)).cookie, "origin": HUB}

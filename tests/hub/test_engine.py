@@ -344,6 +344,37 @@ async def test_overload_makes_publishers_wait_or_refuses_them() -> None:
         assert reader.data == ["1", "2", "3", "4"]
 
 
+async def test_a_fan_out_that_fails_loses_nothing_and_delivery_goes_on() -> None:
+    """A fault in the middle of a fan-out: every stream reads on from where it was."""
+    async with World() as world:
+        broken, fine = await world.read("a"), await world.read("a")
+        await world.settle()
+
+        def fail(data: bytes) -> None:
+            broken.sink.put = broken.sink.write  # type: ignore[method-assign]
+            raise RuntimeError("a fault")
+
+        broken.sink.put = fail  # type: ignore[method-assign]
+        await world.publish("a", "1")
+        await world.settle()
+        await world.publish("a", "2")
+        await world.settle()
+        assert fine.data == ["1", "2"]
+        assert broken.data[-1] == "2"
+
+
+async def test_a_batch_over_many_topics_arrives_in_order() -> None:
+    """Frames of several topics are merged by offset for streams that read more than one of them."""
+    async with World() as world:
+        both, one = await world.read("a", "b"), await world.read("b")
+        await world.settle()
+        for number in range(6):
+            await world.publish("ab"[number % 2], str(number))
+        await world.settle()
+        assert both.data == ["0", "1", "2", "3", "4", "5"]
+        assert one.data == ["1", "3", "5"]
+
+
 async def test_expiry_announces_itself_then_ends_the_stream() -> None:
     """``auth: expiring`` comes 30 s before, ``auth: expired`` at the end, then the stream closes."""
     async with World() as world:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from http.cookies import Morsel
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..auth.identity import Grants, Identity, minter
 from ..auth.origin import is_loopback
 from ..auth.revocation import Revocation
 from ..authorizer import MAX_TOPICS
-from ..errors import CredentialInvalid, CredentialMissing, Forbidden, InvalidInput, NotFound, TooManyRequests
+from ..errors import CredentialMissing, Forbidden, InvalidInput, NotFound, TooManyRequests
 from ..identity_sources.accounts import ISSUER
 from ..topics import MAX_TOPIC_LENGTH, Pattern, user_topic
 from .answers import Answer
@@ -27,8 +26,6 @@ __all__ = ["AuthEndpoints"]
 
 MAX_BODY = 64 * 1024
 """Bytes of a body under /auth: a large token and 64 topics fit."""
-MAX_RENEWALS = 4
-"""Earlier sessions of the same person whose streams go on after another login; older ones end."""
 _BEARER: frozenset[Way] = frozenset(("bearer",))
 
 audit = logging.getLogger("sseal.audit")
@@ -185,15 +182,14 @@ class AuthEndpoints:
             grants=grants,
             issued_at=self._services.clock.wall(),
             expires_at=self._services.clock.wall() + self._services.settings.session_ttl,
-            parents=(*admin.lineage, minter(admin)),
+            parents=(*(name for name in admin.lineage if not name.startswith("account:")), minter(admin)),
             way="ticket",
         )
 
     async def _new_session(self, ask: Ask, identity: Identity) -> Answer:
         old = self._services.policy.find(frozenset(("cookie",)), ask.headers)
-        if old is not None and old.session:
-            identity = await self._rotate(old.value, identity)
-        token, derived = await self._services.sessions.open(identity)
+        chain = await self._rotate(old.value, identity) if old is not None and old.session else None
+        token, derived = await self._services.sessions.open(identity, chain)
         assert derived.expires_at is not None
         age = derived.expires_at - self._services.clock.wall() + self._services.settings.session_cookie_extra
         audit.info("session opened", extra={"subject": derived.subject, "issuer": derived.issuer})
@@ -203,37 +199,32 @@ class AuthEndpoints:
             headers={"set-cookie": self._cookie(token, age)},
         )
 
-    async def _rotate(self, token: str, identity: Identity) -> Identity:
-        """End the session of a cookie that is about to be replaced (W12).
+    async def _rotate(self, token: str, identity: Identity) -> str | None:
+        """End the session of a cookie that is about to be replaced (W12); return the login it goes on with.
 
         Another person's ends with its streams. The same person's cookie is void too, but the other tabs' streams
-        go on: the new session descends from the old one, and logging out ends both.
+        go on: both sessions are one login, and logging out ends it.
         """
-        try:
-            old = await self._services.sessions.find(token)
-        except CredentialInvalid:
-            return identity
-        sessions = _sessions(old)
-        kept = sessions[-MAX_RENEWALS:] if old.same_person(identity) else []
-        await self._revoke_sessions([name for name in sessions if name not in kept], old)
+        old = await self._services.sessions.look_up(token)
+        if old is None or self._services.engine.revocations.revoked(old):
+            return None
+        if not old.same_person(identity):
+            await self._end_session(token)
+            return None
         await self._services.sessions.close(token)
-        return replace(identity, parents=(*identity.parents, *kept))
+        return old.token_id
 
     async def _end_session(self, token: str) -> None:
-        try:
-            identity = await self._services.sessions.find(token)
-        except CredentialInvalid:
+        identity = await self._services.sessions.look_up(token)
+        if identity is None or identity.token_id is None:
             return
-        # Revoked first, deleted after: if the store fails in between, the session is over all the same.
-        await self._revoke_sessions(_sessions(identity), identity)
+        # No session outlives its opening by more than session_ttl, and so nothing that came of this login lives
+        # longer from now. Revoked first, deleted after: if the store fails in between, it is over all the same.
+        now = self._services.clock.wall()
+        ends = now + self._services.settings.session_ttl
+        await self._services.revoke(Revocation(kind="token", value=identity.token_id, at=now, expires_at=ends))
         await self._services.sessions.close(token)
         audit.info("session closed", extra={"subject": identity.subject, "issuer": identity.issuer})
-
-    async def _revoke_sessions(self, names: list[str], identity: Identity) -> None:
-        now = self._services.clock.wall()
-        ends = now + self._services.settings.session_ttl if identity.expires_at is None else identity.expires_at
-        for name in names:
-            await self._services.revoke(Revocation(kind="token", value=name, at=now, expires_at=ends))
 
     def _cookie(self, value: str, age: float) -> str:
         """Return a Set-Cookie value (RFC 6265bis section 4.1): ours alone, for scripts of this site only."""
@@ -255,11 +246,6 @@ class AuthEndpoints:
         host = own.partition("://")[2] if host.startswith("[") and not host.endswith("]") else host
         if self._services.settings.insecure_cookies and not is_loopback(host):
             raise Forbidden("insecure cookies are for loopback only; unset insecure_cookies", code="insecure_cookie")
-
-
-def _sessions(identity: Identity) -> list[str]:
-    """Return the ids of a session and of those it renewed, oldest first."""
-    return [name for name in identity.lineage if name.startswith("session:")]
 
 
 def _string(body: Mapping[str, Any], name: str) -> str:

@@ -160,7 +160,7 @@ class Authenticator:
         """End every stream of a family whose superseded token was shown: somebody has it who should not."""
         if identity.family is not None:
             now = self._services.clock.wall()
-            ends = now + self._services.settings.revocation_ttl
+            ends = identity.expires_at or now + self._services.settings.revocation_ttl
             await self._services.revoke(Revocation(kind="family", value=identity.family, at=now, expires_at=ends))
 
     async def _alive(self, identity: Identity) -> Identity:

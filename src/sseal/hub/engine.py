@@ -15,7 +15,7 @@ import secrets
 import time
 from base64 import b32encode
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -244,10 +244,21 @@ class Engine:
             next(self._fan_out)
         except StopIteration:
             self._fan_out = None
-            if self._room is not None and not self._room.is_set() and not self.overloaded:
-                self._room.set()
+        except Exception:
+            logger.exception("a fan-out failed; every stream reads on from where it was")
+            self._fan_out = None
+            self._recover()
+        if self._fan_out is None and self._room is not None and not self._room.is_set() and not self.overloaded:
+            self._room.set()
         if self._fan_out is not None or self._pending:
             self._handle = asyncio.get_running_loop().call_soon(self._run_slice)
+
+    def _recover(self) -> None:
+        """Let every stream read the log from its own position, so that a failed fan-out loses nothing."""
+        for connection in list(self.connections.values()):
+            if connection.state is State.LIVE:
+                connection.apply(Input.STALLED)
+                asyncio.get_running_loop().call_soon(self.pump, connection)
 
     def _take_batch(self) -> list[Frame]:
         limit = BATCH_COUNT if self.settings.coalesce else 1
@@ -262,26 +273,34 @@ class Engine:
         self.stats.fanouts += 1
         return batch
 
-    def _runs(self, batch: list[Frame]) -> Iterable[tuple[list[Frame], list[Connection]]]:
-        """Return runs of streams that read the same frames of a batch."""
+    def _runs(self, batch: list[Frame]) -> Iterator[tuple[list[Frame], list[Connection]] | None]:
+        """Yield runs of streams that read the same frames of a batch, and None at the end of each slice."""
         now = self.clock.wall()
-        alive = [frame for frame in batch if frame.alive(now)]
-        if len(alive) == 1:
-            groups = self._index.groups(alive[0].entry.topics)
-            return [(alive, [stream for group in groups for stream in group.members.values()])]
-        frames_of: dict[Group, list[Frame]] = {}
-        for frame in alive:
-            for group in self._index.groups(frame.entry.topics):
-                known = frames_of.get(group)
-                if known is None:
-                    frames_of[group] = [frame]
-                else:
-                    known.append(frame)
-        runs: dict[tuple[Frame, ...], tuple[list[Frame], list[Connection]]] = {}
-        for group, frames in frames_of.items():
-            run = runs.setdefault(tuple(frames), (frames, []))
-            run[1].extend(group.members.values())
-        return runs.values()
+        buckets: dict[tuple[str, ...], list[Frame]] = {}
+        for frame in batch:
+            if frame.alive(now):
+                buckets.setdefault(frame.entry.topics, []).append(frame)
+        if len(buckets) == 1:
+            ((topics, frames),) = buckets.items()
+            yield frames, [stream for group in self._index.groups(topics) for stream in group.members.values()]
+            return
+        end = time.perf_counter() + SLICE
+        read_by: dict[Group, tuple[int, ...]] = {}
+        listed = list(buckets.values())
+        for number, topics in enumerate(buckets):
+            for group in list(self._index.groups(topics)):
+                read_by[group] = (*read_by.get(group, ()), number)
+            if time.perf_counter() > end:
+                yield None
+                end = time.perf_counter() + SLICE
+        runs: dict[tuple[int, ...], list[Connection]] = {}
+        for group, numbers in read_by.items():
+            runs.setdefault(numbers, []).extend(group.members.values())
+        for numbers, connections in runs.items():
+            frames = listed[numbers[0]]
+            if len(numbers) > 1:
+                frames = sorted((f for number in numbers for f in listed[number]), key=_frame_offset)
+            yield frames, connections
 
     def _write_batch(self, batch: list[Frame]) -> Iterator[None]:
         """Write a batch to every LIVE stream that reads it; yields at the end of each slice.
@@ -292,7 +311,13 @@ class Engine:
         stats, live = self.stats, State.LIVE
         written = 0
         end = time.perf_counter() + SLICE
-        for frames, connections in self._runs(batch):
+        for run in self._runs(batch):
+            if run is None or time.perf_counter() > end:
+                yield
+                end = time.perf_counter() + SLICE
+            if run is None:
+                continue
+            frames, connections = run
             first, last, count = frames[0].offset, frames[-1].offset, len(frames)
             shared = Framer(frames)
             plain = shared.plain
@@ -448,7 +473,8 @@ class Engine:
     def gone(self, connection: Connection) -> None:
         """Take a stream out whose client has left; called by its sink.
 
-        Nothing is written to it from now on. When many leave at once they are taken out in slices.
+        Nothing is written to it from now on. When many leave at once they are taken out, and their sockets
+        closed, in slices.
         """
         connection.apply(Input.CLOSE)
         self._left.append(connection)
@@ -458,7 +484,11 @@ class Engine:
     def _take_out(self) -> None:
         end = time.perf_counter() + SLICE
         while self._left:
-            self.leave(self._left.popleft(), reasons.CLIENT_GONE)
+            connection = self._left.popleft()
+            sink = connection.sink
+            self.leave(connection, reasons.CLIENT_GONE)
+            if sink is not None:
+                sink.abort()
             if time.perf_counter() > end:
                 break
         if self._left:
@@ -542,6 +572,9 @@ class Engine:
                 await self._read_pages(connection)
         except SsealError as error:
             logger.warning("stream %s: the history cannot be read: %s", connection.id, error)
+            self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
+        except Exception:
+            logger.exception("stream %s: the history could not be written", connection.id)
             self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
         finally:
             connection.reading = False
@@ -774,6 +807,10 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("background work failed", exc_info=error)
+
+
+def _frame_offset(frame: Frame) -> int:
+    return frame.offset
 
 
 def _catching_up(connection: Connection) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from ..auth.credential import WAYS, Way
@@ -108,13 +108,26 @@ class HubSettings:
             normal_origin(origin)
         for pattern in self.public_topics:
             Pattern.parse(pattern, "public_topics")
-        for name in ("heartbeat", "stall_timeout", "ticket_ttl", "session_ttl", "resume_ttl", "close_timeout"):
-            if getattr(self, name) <= 0:
-                raise InvalidInput(name, "must be more than 0 seconds")
+        self._check_times()
+        if any(Pattern.parse(text).covers(Pattern(("user", "*"))) for text in self.public_topics):
+            raise InvalidInput("public_topics", "must not cover user/*, everybody's own topics")
         if not 500 <= self.retry_ms <= 60_000:
             raise InvalidInput("retry_ms", "must be from 500 to 60000 milliseconds")
         if not self.broker.startswith("memory://"):
             raise InvalidInput("broker", f"{self.broker!r} is not supported; use memory://")
+
+    def _check_times(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not 0 <= value < 1e10:
+                raise InvalidInput(item.name, f"must be a number of seconds, not {value!r}")
+        if self.jwt_leeway > 300:
+            raise InvalidInput("jwt_leeway", "must be at most 300 seconds; expired tokens would stay good")
+        if self.revocation_ttl < self.session_ttl:
+            raise InvalidInput("revocation_ttl", "must not be shorter than session_ttl; what was revoked would return")
+        for name in ("heartbeat", "stall_timeout", "ticket_ttl", "session_ttl", "resume_ttl", "close_timeout"):
+            if getattr(self, name) <= 0:
+                raise InvalidInput(name, "must be more than 0 seconds")
 
     @property
     def session_cookie(self) -> str:

@@ -25,14 +25,16 @@ class Sessions:
         self._clock = clock
         self._ttl = ttl
 
-    async def open(self, identity: Identity) -> tuple[str, Identity]:
-        """Return a new cookie value and the identity it stands for."""
+    async def open(self, identity: Identity, chain: str | None = None) -> tuple[str, Identity]:
+        """Return a new cookie value and the identity it stands for.
+
+        :param chain: the token id of the same person's session that this one renews: both are one login, and
+            end together. The record outlives a short identity, so that such a login can still be logged out.
+        """
         token = new_secret()
-        derived = identity.derive(
-            way="cookie", token_id=f"session:{hashed(token)[:32]}", expires_at=self._clock.wall() + self._ttl
-        )
-        assert derived.expires_at is not None
-        await self._store.put(_key(token), msgspec.json.encode(derived), derived.expires_at)
+        ends = self._clock.wall() + self._ttl
+        derived = identity.derive(way="cookie", token_id=chain or f"session:{hashed(token)[:32]}", expires_at=ends)
+        await self._store.put(_key(token), msgspec.json.encode(derived), ends)
         return token, derived
 
     async def find(self, token: str) -> Identity:
@@ -40,15 +42,17 @@ class Sessions:
 
         :raises CredentialInvalid: unknown, ended or expired (which of these is not told).
         """
-        if len(token) != TOKEN_LENGTH:
-            raise CredentialInvalid("not a session", way="cookie")
-        raw = await self._store.get(_key(token))
-        if raw is None:
+        identity = await self.look_up(token)
+        if identity is None:
             raise CredentialInvalid("unknown or ended session", way="cookie")
-        identity = msgspec.json.decode(raw, type=Identity)
         if identity.expired(self._clock.wall()):
             raise CredentialExpired(way="cookie")
         return identity
+
+    async def look_up(self, token: str) -> Identity | None:
+        """Return whose session this is or was, expired or not; for ending it."""
+        raw = await self._store.get(_key(token)) if len(token) == TOKEN_LENGTH else None
+        return None if raw is None else msgspec.json.decode(raw, type=Identity)
 
     async def close(self, token: str) -> Identity | None:
         """End a session; return whose it was, None if there was none."""

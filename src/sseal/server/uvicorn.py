@@ -30,6 +30,10 @@ DETACH_PATIENCE: Final = 0.1
 """Seconds middleware may hold the head and the first body back before the stream stays on the plain path."""
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds a stream that nobody owns may take to close; a full socket would keep it open for ever (W32)."""
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of a request line and its headers: 64 topics of 256 characters fit, percent-encoded text included."""
+HEAD_PATIENCE: Final = 15.0
+"""Seconds a client may take to send a request head."""
 MAX_SURPLUS: Final = 4096
 """Bytes a client may send on a stream, which asks for nothing more, before it is cut off (W33)."""
 MAX_NOTED: Final = 8
@@ -137,9 +141,7 @@ class DirectSink(asyncio.Protocol):
         asyncio.get_running_loop().call_later(patience, transport.abort)
 
     def abort(self) -> None:
-        """Close at once."""
-        if self._fd < 0:
-            return
+        """Close at once; also what is closing or half closed."""
         self._fd = -1
         self._transport.abort()
 
@@ -155,9 +157,13 @@ class DirectSink(asyncio.Protocol):
         if self._surplus > MAX_SURPLUS:
             self._leave()
 
-    def eof_received(self) -> None:
-        """Take a half-closed connection as a client that has gone."""
-        self._leave()
+    def eof_received(self) -> bool:
+        """Take a half-closed connection as a client that has gone; the owner closes it when it gets to it."""
+        self._fd = -1
+        if self._owner is None:
+            self._transport.abort()
+        self._tell()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the descriptor, and say that the client has gone."""
@@ -294,6 +300,48 @@ class StreamProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with a way out for streams. See the module docstring."""
 
     _active: ref[NotedCycle] | None = None
+    _head = 0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request, but not for ever: a connection without one counts in no other limit."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def on_message_begin(self) -> None:
+        """Begin to count a request head."""
+        super().on_message_begin()
+        self._head = 0
+        self._expect_head()
+
+    def on_url(self, url: bytes) -> None:
+        """Count a piece of the request line."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header line."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _count(self, size: int) -> None:
+        self._head += size
+        if self._head > MAX_HEAD:
+            raise ValueError(f"a request head of more than {MAX_HEAD} bytes")  # uvicorn answers 400 and closes
+
+    def _expect_head(self) -> None:
+        self._stop_waiting()
+        self._deadline = asyncio.get_running_loop().call_later(HEAD_PATIENCE, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope = cycle.scope
@@ -309,6 +357,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being served, too, when a pipelined one stands behind it (W33)."""
+        self._stop_waiting()
         cycle = None if self._active is None else self._active()
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
