@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from ..auth.credential import Credential, LastEventId, Way
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation
-from ..errors import CredentialInvalid, CredentialMissing, Forbidden
+from ..errors import CredentialInvalid, CredentialMissing, Forbidden, Unavailable
 from ..identity_sources.accounts import ISSUER as ACCOUNTS
 from ..identity_sources.tickets import Passage, SpentTicket, VoidToken
 from .ask import Ask
@@ -63,7 +63,11 @@ class Authenticator:
         """Return who opens a stream; errors as in `caller`, and 401 for whatever is wrong with a ticket."""
         if credential is not None and credential.way in ("ticket", "resume"):
             passage = await self._passage(credential, ask, last_event_id)
-            return Admission(await self._alive(passage.identity), passage)
+            try:
+                return Admission(await self._alive(passage.identity), passage)
+            except Unavailable:
+                await self._services.tickets.restore(passage)  # a refusal for now spends no ticket (W35)
+                raise
         try:
             if credential is None:
                 raise CredentialMissing

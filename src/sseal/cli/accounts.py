@@ -70,7 +70,7 @@ def password(name: Name, accounts: File = None) -> None:
     book = _open(accounts)
     _expect(book, name)
     book.set_password(name, _password())
-    hint(f"changed the password of {name}; open sessions go on until they end or are revoked")
+    hint(f"changed the password of {name}; its sessions open nothing more, open streams go on until they end")
 
 
 @app.command()
@@ -79,7 +79,7 @@ def remove(name: Name, accounts: File = None) -> None:
     book = _open(accounts)
     _expect(book, name)
     book.remove(name)
-    hint(f"removed {name}; open sessions go on until they end or are revoked (POST /admin/revocations)")
+    hint(f"removed {name}; its sessions open nothing more, open streams go on until they end or are revoked")
 
 
 @app.command("list")

@@ -21,7 +21,7 @@ LOGGERS: Final = (
 _SECRET: Final = re.compile(
     r"((?:[?&;]|%3[fF]|%26)(?:token|ticket|access_token)=)[^&;\s\"']*"
     r"|(/events/)(?!\s|\?|\"|$)[^/?\s\"']+"
-    r"|((?<![a-z2-7])[a-z2-7]{26})(?=_[a-z0-9]{8}-[0-9])"
+    r"|((?<![A-Za-z0-9])[a-z2-7]{26}(?![A-Za-z0-9]))"
     r"|((?i:bearer)\s+)[A-Za-z0-9._~+/=-]{8,}"
     r"|(eyJ[A-Za-z0-9_-]{4,}\.)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?",
 )
