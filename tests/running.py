@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,10 @@ def running(folder: Path, unit: float, *arguments: str, **settings: str) -> Iter
     try:
         yield Running(process, out, err, unit)
     finally:
+        if process.poll() is None:
+            process.terminate()  # so that it can end its own children
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5.0)
         if process.poll() is None:
             process.kill()
         process.wait()

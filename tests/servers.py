@@ -66,6 +66,10 @@ def serving(*argv: str, port: int, log: Path, env: Mapping[str, str] | None = No
         yield Server(process, port, log)
     finally:
         if process.poll() is None:
+            process.terminate()  # so that it can end its own children
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5.0)
+        if process.poll() is None:
             process.kill()
         process.wait(10.0)
 
