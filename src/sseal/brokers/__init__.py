@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from .base import Broker, Draft, Entry, IdempotencyKey, Page, Retention
+from .base import CANARY_ROOT, Broker, Draft, Entry, IdempotencyKey, Intake, Page, Retention
 from .memory import MemoryBroker
 
-__all__ = ["Broker", "Draft", "Entry", "IdempotencyKey", "MemoryBroker", "Page", "Retention"]
+__all__ = [
+    "CANARY_ROOT",
+    "Broker",
+    "Draft",
+    "Entry",
+    "IdempotencyKey",
+    "Intake",
+    "MemoryBroker",
+    "Page",
+    "Retention",
+]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import secrets
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from sys import getsizeof
 from typing import Final
 
@@ -14,7 +12,7 @@ from ..clock import Clock
 from ..errors import Conflict, Unavailable
 from ..position import EPOCH_ALPHABET, EPOCH_LENGTH, Lineage
 from ..subscription import TopicSet
-from .base import Deliver, Draft, Entry, IdempotencyKey, Page, Retention
+from .base import CANARY_ROOT, Draft, Entry, IdempotencyKey, Intake, Page, Retention
 
 __all__ = ["MemoryBroker"]
 
@@ -37,22 +35,24 @@ class MemoryBroker:
         self._clock = clock
         self._retention = retention or Retention()
         self._lineage = Lineage("".join(secrets.choice(EPOCH_ALPHABET) for _ in range(EPOCH_LENGTH)))
-        self._entries: deque[Entry] = deque()
+        self._entries: list[Entry] = []
+        self._start = 0
         self._size = 0
         self._head = 0
         self._by_topic: dict[str, list[Entry]] = {}
         self._trimmed: dict[str, tuple[int, float]] = {}
         self._floor = (0, 0.0)
         self._keys: dict[tuple[tuple[str, str], str], tuple[bytes, int, float]] = {}
-        self._deliver: Deliver | None = None
+        self._intake: Intake | None = None
+        self._open = False
 
-    async def open(self, deliver: Deliver) -> None:
-        """Hand every later entry to ``deliver``."""
-        self._deliver = deliver
+    async def open(self, intake: Intake | None) -> None:
+        """Hand every later entry to ``intake``."""
+        self._intake, self._open = intake, True
 
     async def close(self) -> None:
         """Forget whom to hand entries to; the log itself stays readable."""
-        self._deliver = None
+        self._intake, self._open = None, False
 
     @property
     def lineage(self) -> Lineage:
@@ -64,9 +64,18 @@ class MemoryBroker:
         """The offset of the last entry."""
         return self._head
 
+    @property
+    def lost_since(self) -> float | None:
+        """Memory is always in reach."""
+        return None
+
+    def now(self) -> float:
+        """Return the time of the process."""
+        return self._clock.wall()
+
     async def publish(self, drafts: Sequence[Draft]) -> list[int]:
         """Append all or nothing; see `Broker.publish`."""
-        if self._deliver is None:
+        if not self._open:
             raise Unavailable("the log is closed", code="broker_closed")
         now = self._clock.wall()
         known = [self._known(draft.key, now) for draft in drafts]
@@ -90,8 +99,8 @@ class MemoryBroker:
         for entry in fresh:
             self._append(entry)
         self._trim(now)
-        if fresh:
-            self._deliver(fresh)
+        if fresh and self._intake is not None:
+            self._intake.deliver(fresh)
         return offsets
 
     async def history(
@@ -108,10 +117,9 @@ class MemoryBroker:
             for entry in index[bisect_right(index, after, key=_offset) :]:
                 found[entry.offset] = entry
         if topics.patterns:
-            # Offsets have no holes here, so the place of an offset is known without a search.
-            start = max(0, after + 1 - self._first)
+            start = bisect_right(self._entries, after, lo=self._start, key=_offset)
             match = topics.matcher()
-            step = list(islice(self._entries, start, start + SCAN))
+            step = self._entries[start : start + SCAN]
             found |= {entry.offset: entry for entry in step if match(entry.topics)}
             if len(step) == SCAN and step[-1].offset < upto:
                 upto, scanned = step[-1].offset, True
@@ -158,23 +166,27 @@ class MemoryBroker:
             raise Conflict(f"key: {key.key!r} was used before with other content")
         return record[1]
 
-    @property
-    def _first(self) -> int:
-        return self._entries[0].offset if self._entries else self._head + 1
-
     def _append(self, entry: Entry) -> None:
+        self._head = entry.offset
+        if entry.topics[0].startswith(CANARY_ROOT):
+            return  # it was seen alive; nobody reads it again
         self._entries.append(entry)
         self._size += _cost(entry)
-        self._head = entry.offset
         for topic in entry.topics:
             self._by_topic.setdefault(topic, []).append(entry)
 
     def _trim(self, now: float) -> None:
         keep = self._retention
-        while self._entries and (
-            len(self._entries) > keep.count or self._size > keep.size or self._entries[0].published_at <= now - keep.age
+        while (count := len(self._entries) - self._start) and (
+            count > keep.count
+            or self._size > keep.size
+            or self._entries[self._start].published_at <= now - keep.age
         ):
-            entry = self._entries.popleft()
+            entry = self._entries[self._start]
+            self._start += 1
+            if self._start > len(self._entries) // 2:
+                del self._entries[: self._start]
+                self._start = 0
             self._size -= _cost(entry)
             # An event that expired by its own ttl is not missed by anybody (W25).
             missed = entry.expires_at is None or entry.expires_at > now

@@ -1,35 +1,54 @@
-"""Small expiring records shared by all nodes: tickets, sessions, families, revocations."""
+"""Small expiring records shared by all nodes: tickets, sessions, families, revocations; and mail between nodes."""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from ..clock import Clock
 from ..errors import Unavailable
 
-__all__ = ["MAX_RECORDS", "MemoryStore", "Store"]
+__all__ = ["MAX_RECORDS", "Heard", "MemoryStore", "Store"]
 
 MAX_RECORDS: Final = 1_000_000
 """Records at once; at about 500 bytes each half a gigabyte, far beyond what one process serves."""
 
 
-class Store(Protocol):
-    """What every store can do. Keys are text, values bytes, times Unix seconds."""
+class Heard(Protocol):
+    """What a store tells its hub. Called in the event loop, never waits."""
 
-    async def open(self, signal: Callable[[], None]) -> None:
-        """Connect; ``signal`` is called in the event loop whenever the revocation log grew."""
+    def revocations_grew(self) -> None:
+        """Learn that the revocation log may have grown: read on from the last number known."""
+        ...
+
+    def mail(self, body: bytes) -> None:
+        """Take a message that another node, or this one, sent to this node."""
+        ...
+
+
+class Store(Protocol):
+    """Records shared by all hubs. Keys are text, values bytes, times Unix seconds by the hub's clock.
+
+    Every method but `open` and `close` raises `Unavailable` when the store cannot be reached within 2 seconds.
+    """
+
+    async def open(self, node: str, heard: Heard) -> None:
+        """Connect, and from now on be that node: mail to it arrives, and others find it in `nodes`.
+
+        :raises Unavailable: the store cannot be reached now; may be called again.
+        :raises InvalidInput: it can be reached but not be used; names the setting ``store``.
+        """
         ...
 
     async def close(self) -> None:
-        """Let go of everything; idempotent."""
+        """Be no node any more and let go of everything; idempotent."""
         ...
 
     async def put(self, key: str, value: bytes, expires_at: float) -> None:
         """Write a record.
 
-        :raises Unavailable: the store is full or cannot be reached.
+        :raises Unavailable: the store is full (``code="store_full"``) or cannot be reached.
         """
         ...
 
@@ -45,12 +64,33 @@ class Store(Protocol):
         """Write ``new`` (None deletes) if the record is still ``old`` (None: absent); tell whether it was."""
         ...
 
+    async def count(self, key: str, seconds: float) -> int:
+        """Count one more under this key and return how many it were since its first, at most ``seconds`` ago.
+
+        For limits that hold across nodes; the count starts anew when the time is over.
+        """
+        ...
+
     async def revoke(self, record: bytes, expires_at: float) -> int:
-        """Append to the revocation log; return its number."""
+        """Append to the revocation log, and tell all nodes; return its number (1, 2, ...)."""
         ...
 
     async def revocations(self, after: int) -> list[tuple[int, bytes]]:
-        """Read the revocation log after a number, in order."""
+        """Read what is in force of the revocation log after a number, in order.
+
+        A log that was lost and began anew has a newest number below ``after``; then everything is given.
+        """
+        ...
+
+    async def send(self, node: str, body: bytes) -> bool:
+        """Hand a message of at most 1 MiB to a node, at most once; return whether such a node is known.
+
+        That it arrived is known only from an answer (W42).
+        """
+        ...
+
+    async def nodes(self) -> list[str]:
+        """Return the nodes that are alive, this one included; one that was killed leaves within 15 s."""
         ...
 
 
@@ -64,20 +104,21 @@ class MemoryStore:
         self._expiry: list[tuple[float, str]] = []
         self._log: list[tuple[int, bytes, float]] = []
         self._last = 0
-        self._signal: Callable[[], None] | None = None
+        self._node = ""
+        self._heard: Heard | None = None
 
     def __len__(self) -> int:
         """Count the records that have not expired."""
         self._sweep()
         return len(self._records)
 
-    async def open(self, signal: Callable[[], None]) -> None:
-        """Call ``signal`` whenever the revocation log grew."""
-        self._signal = signal
+    async def open(self, node: str, heard: Heard) -> None:
+        """Be the only node."""
+        self._node, self._heard = node, heard
 
     async def close(self) -> None:
-        """Stop signalling."""
-        self._signal = None
+        """Be no node any more; the records stay."""
+        self._heard = None
 
     async def put(self, key: str, value: bytes, expires_at: float) -> None:
         """Write a record; see `Store.put`."""
@@ -109,13 +150,37 @@ class MemoryStore:
         self._log = [entry for entry in self._log if entry[2] > now]
         self._last += 1
         self._log.append((self._last, record, expires_at))
-        if self._signal is not None:
-            self._signal()
+        if self._heard is not None:
+            self._heard.revocations_grew()
         return self._last
 
     async def revocations(self, after: int) -> list[tuple[int, bytes]]:
         """Read the revocation log after a number."""
-        return [(number, record) for number, record, _ in self._log if number > after]
+        now = self._clock.wall()
+        return [(number, record) for number, record, ends in self._log if number > after and ends > now]
+
+    async def count(self, key: str, seconds: float) -> int:
+        """Count one more; see `Store.count`."""
+        key = f"count/{key}"
+        known = self._records.get(key)
+        now = self._clock.wall()
+        if known is None or known[1] <= now:
+            self._write(key, b"1", now + seconds)
+            return 1
+        number = int(known[0]) + 1
+        self._records[key] = (b"%d" % number, known[1])
+        return number
+
+    async def send(self, node: str, body: bytes) -> bool:
+        """Hand a message to this node, the only one there is."""
+        if self._heard is None or node != self._node:
+            return False
+        asyncio.get_running_loop().call_soon(self._heard.mail, body)
+        return True
+
+    async def nodes(self) -> list[str]:
+        """Return this node."""
+        return [self._node] if self._heard is not None else []
 
     def _read(self, key: str) -> bytes | None:
         record = self._records.get(key)
