@@ -151,6 +151,15 @@ class Broker(Protocol):
         """Since when the log cannot be reached (``Clock.monotonic``); None while it can."""
         ...
 
+    async def newest(self) -> int:
+        """Ask the log itself for the offset of its newest entry, which may not have been handed out yet.
+
+        A new epoch is noticed by this too: `Intake.turned` is called before it returns.
+
+        :raises Unavailable: the log cannot be read now.
+        """
+        ...
+
     def now(self) -> float:
         """Return the log's own Unix time, by which its entries are published and expire.
 
@@ -191,5 +200,8 @@ class Broker(Protocol):
         ...
 
     async def forget(self, names: Iterable[str]) -> None:
-        """Stop delivering these topics and patterns, which no stream reads any more. Raises nothing."""
+        """Stop delivering these topics and patterns, which no stream reads any more. Raises nothing.
+
+        It counts from its first step on, before it waits for anything: a later `listen` is not undone by it.
+        """
         ...

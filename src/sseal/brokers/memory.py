@@ -69,6 +69,10 @@ class MemoryBroker:
         """Memory is always in reach."""
         return None
 
+    async def newest(self) -> int:
+        """Return the offset of the last entry."""
+        return self._head
+
     def now(self) -> float:
         """Return the time of the process."""
         return self._clock.wall()

@@ -45,6 +45,11 @@ class Store(Protocol):
         """Be no node any more and let go of everything; idempotent."""
         ...
 
+    @property
+    def lost_since(self) -> float | None:
+        """Since when the store cannot be reached (``Clock.monotonic``); None while it can."""
+        ...
+
     async def put(self, key: str, value: bytes, expires_at: float) -> None:
         """Write a record.
 
@@ -119,6 +124,11 @@ class MemoryStore:
     async def close(self) -> None:
         """Be no node any more; the records stay."""
         self._heard = None
+
+    @property
+    def lost_since(self) -> float | None:
+        """Memory is always in reach."""
+        return None
 
     async def put(self, key: str, value: bytes, expires_at: float) -> None:
         """Write a record; see `Store.put`."""
