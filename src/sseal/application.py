@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
@@ -20,22 +21,27 @@ from typing import Any, Final
 import msgspec
 
 from .asgi.app import HubApp
+from .asgi.commands import Commands
 from .asgi.services import Authenticate, Services
 from .auth.credential import CredentialPolicy, Way
 from .auth.jwt import JwtVerifier
 from .auth.origin import OriginPolicy
 from .auth.revocation import Revocation
 from .authorizer import Authorize, Authorizer
-from .brokers import MemoryBroker, Retention
+from .backends import connect as backends
+from .backends.address import engine_of, shown
+from .brokers import Retention
+from .brokers.connect import connect as connect_broker
 from .clock import Clock, SystemClock
 from .errors import InvalidInput, Unavailable
+from .hub.cluster import Cluster
 from .hub.engine import Engine
 from .hub.settings import HubSettings
 from .identity_sources.accounts import Accounts
 from .identity_sources.bearer import Bearer
+from .identity_sources.connect import connect as connect_store
 from .identity_sources.jwks import JwksSource
 from .identity_sources.sessions import Sessions
-from .identity_sources.store import MemoryStore
 from .identity_sources.tickets import Tickets
 from .limits import RateLimiter
 from .publisher import draft
@@ -46,6 +52,8 @@ from .telemetry.metrics import exporter
 
 __all__ = ["Hub"]
 
+START_REST: Final = 1.0
+"""Seconds between two attempts to start with a log or store that cannot be reached."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger("sseal")
@@ -78,17 +86,28 @@ class Hub:
         self.settings = settings = settings or HubSettings()
         self._clock = clock = clock or SystemClock()
         retention = Retention(count=settings.log_count, age=settings.log_age, size=settings.log_size)
-        self._store = MemoryStore(clock)
+        backend = backends.connect(settings.broker, clock)
+        same = settings.store is None or settings.store == settings.broker
+        self._store = connect_store(settings.store or settings.broker, clock, backend=backend if same else None)
         self._jwks: JwksSource | None = None
         bearer = self._bearer(settings, clock)
+        self.engine = Engine(
+            connect_broker(settings.broker, clock, retention, backend=backend),
+            clock,
+            settings,
+            store=self._store,
+            touched=self._touched,
+            returned=self._follow_revocations,
+        )
+        self._cluster = Cluster(self._store, self.engine.node)
         tickets = Tickets(
             self._store,
             clock,
             ttl=settings.ticket_ttl,
             grace=settings.ticket_grace,
             resume_ttl=settings.resume_ttl,
+            node=self.engine.node,
         )
-        self.engine = Engine(MemoryBroker(clock, retention), clock, settings, touched=self._touched)
         self._tickets = tickets
         self._services = Services(
             settings=settings,
@@ -104,6 +123,7 @@ class Hub:
             tickets=tickets,
             sessions=Sessions(self._store, clock, ttl=settings.session_ttl),
             revoke=self._apply,
+            cluster=self._cluster,
             bearer=bearer,
             accounts=None if settings.accounts is None else Accounts(Path(settings.accounts)),
             authenticate=authenticate,
@@ -113,10 +133,13 @@ class Hub:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._failed: tuple[float, Unavailable] | None = None
+        self._following = asyncio.Lock()
         self._seen_revocation = 0
         self._previous: dict[int, Any] = {}
         self._draining: asyncio.Future[None] | None = None
         self._lock: socket.socket | None = None
+        Commands(self._services, self._cluster)
         self.asgi = HubApp(self._services, self.start, self.aclose)
 
     # -- life -------------------------------------------------------------------------------------------
@@ -124,26 +147,38 @@ class Hub:
     async def start(self) -> None:
         """Start in the running event loop; does nothing when started.
 
-        :raises Unavailable: it was started in another event loop, has been closed, or is one of several workers
-            on a log that each keeps for itself (W30).
+        :raises Unavailable: log or store cannot be reached, which is tried again with the next call; it was started
+            in another event loop; or it is one of several workers on a log that each keeps for itself (W30).
+        :raises InvalidInput: log or store can be reached and not be used; names the setting.
         """
         if self.engine.started and self._loop is asyncio.get_running_loop():
             return
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise Unavailable("the hub runs in another event loop; make one Hub per loop", code="wrong_loop")
+        if self._failed is not None and self._clock.monotonic() - self._failed[0] < START_REST:
+            raise self._failed[1]
         if self._starting is None:
             self._loop = asyncio.get_running_loop()
             self._starting = self._loop.create_task(self._start())
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
-        self._refuse_siblings()
-        await self._store.open(self._revocations_grew)
-        if self._jwks is not None:
-            await self._jwks.start()
-        await self.engine.start()
+        try:
+            self._refuse_siblings()
+            await self._store.open(self.engine.node, _Heard(self._revocations_grew, self._cluster.mail))
+            await self._follow_revocations()
+            if self._jwks is not None:
+                await self._jwks.start()
+            await self.engine.start()
+        except Unavailable as error:
+            self._failed, self._starting = (self._clock.monotonic(), error), None
+            logger.warning("the hub cannot start yet: %s", error)
+            raise
+        except InvalidInput:
+            self._starting = None
+            raise
         self._chain_signals()
-        logger.info("hub started", extra={"node": self.engine.node, "broker": self.settings.broker})
+        logger.info("hub started", extra={"node": self.engine.node, "broker": shown(self.settings.broker)})
 
     async def drain(self) -> None:
         """Refuse new streams and end all open ones with ``bye``, spread over ``drain_window`` seconds."""
@@ -154,6 +189,7 @@ class Hub:
         if not self.engine.started:
             return
         await self.drain()
+        await self._cluster.close()
         await self.engine.stop()
         if self._jwks is not None:
             await self._jwks.close()
@@ -292,9 +328,10 @@ class Hub:
             task.add_done_callback(_log_failure)
 
     async def _follow_revocations(self) -> None:
-        for number, record in await self._store.revocations(self._seen_revocation):
-            self._seen_revocation = max(number, self._seen_revocation)
-            self.engine.revoke(msgspec.json.decode(record, type=Revocation))
+        async with self._following:
+            for number, record in await self._store.revocations(self._seen_revocation):
+                self._seen_revocation = number
+                self.engine.revoke(msgspec.json.decode(record, type=Revocation))
 
     def _refuse_siblings(self) -> None:
         """Refuse to be one of several workers that each have a log of their own (W30).
@@ -302,6 +339,8 @@ class Hub:
         The first worker holds a name in the kernel that its siblings, children of the same parent, then cannot
         take. Where there are no abstract socket names, the environment must say it.
         """
+        if "memory" not in (engine_of(self.settings.broker), engine_of(self.settings.store or self.settings.broker)):
+            return
         workers = os.environ.get("WEB_CONCURRENCY", "1")
         several = workers.isdecimal() and int(workers) > 1
         if sys.platform == "linux" and _is_worker():
@@ -314,8 +353,8 @@ class Hub:
                 several = True
         if several:
             raise Unavailable(
-                "broker: memory:// keeps its log in one process, and this is one of several workers; "
-                "run one worker, or choose a broker that workers share",
+                "broker: memory:// keeps what it knows in one process, and this is one of several workers; "
+                "run one worker, or choose a broker that workers share: sqlite:///file",
                 code="several_workers",
             )
 
@@ -351,6 +390,14 @@ class Hub:
             await self.drain()
         finally:
             _call_previous(previous, number, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What the store tells the hub."""
+
+    revocations_grew: Callable[[], None]
+    mail: Callable[[bytes], None]
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from operator import itemgetter
 
 from starlette.types import Receive, Scope
 
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation
-from ..errors import Forbidden, InvalidInput, NotFound
-from ..stream import reasons
-from ..stream.connection import Connection
+from ..errors import Forbidden, InvalidInput
 from .answers import Answer
 from .ask import Ask
 from .authenticator import Authenticator
+from .commands import node_of
 from .services import Services
 
 __all__ = ["AdminEndpoints"]
-
-PAGE: Final = 1000
-"""Streams of one answer; ask on with ``after``."""
 
 
 class AdminEndpoints:
@@ -30,27 +26,28 @@ class AdminEndpoints:
         self._authenticator = authenticator
 
     async def connections(self, scope: Scope, receive: Receive) -> Answer:
-        """``GET /admin/connections``: the open streams, by id; ``?subject=`` filters, ``?after=`` goes on."""
+        """``GET /admin/connections``: the open streams of all hubs, by id; ``?subject=`` filters, ``?after=`` goes on.
+
+        Hubs that did not answer are listed as ``silent``.
+        """
         del receive
         ask = Ask(scope)
         await self._admin(ask)
-        subject, after = ask.single("subject"), ask.single("after") or ""
-        streams = sorted(self._services.engine.connections.items())
-        found = [
-            self._describe(connection)
-            for key, connection in streams
-            if key > after and (subject is None or connection.subscription.identity.subject == subject)
-        ]
-        return Answer(200, {"connections": found[:PAGE], "more": len(found) > PAGE})
+        pages, silent = await self._services.cluster.ask_all(
+            "connections", subject=ask.single("subject"), after=ask.single("after")
+        )
+        # Nothing may be listed that lies behind what a page left out.
+        ends = [page["connections"][-1]["id"] for page in pages if page["more"]]
+        found = sorted((each for page in pages for each in page["connections"]), key=itemgetter("id"))
+        shown = [each for each in found if not ends or each["id"] <= min(ends)]
+        return Answer(200, {"connections": shown, "more": bool(ends), "silent": silent})
 
     async def disconnect(self, scope: Scope, receive: Receive) -> Answer:
-        """``DELETE /admin/connections/{id}``: end a stream; its client may come back (W37)."""
+        """``DELETE /admin/connections/{id}``: end a stream, on whatever hub; its client may come back (W37)."""
         del receive
         await self._admin(Ask(scope))
-        connection = self._services.engine.connections.get(scope["path_params"]["id"])
-        if connection is None:
-            raise NotFound("there is no such stream")
-        self._services.engine.close(connection, reasons.KICKED)
+        connection_id = scope["path_params"]["id"]
+        await self._services.cluster.ask(node_of(connection_id), "disconnect", connection=connection_id)
         return Answer(204)
 
     async def revoke(self, scope: Scope, receive: Receive) -> Answer:
@@ -106,21 +103,3 @@ class AdminEndpoints:
         if not identity.grants.admin:
             raise Forbidden("the admin grant is needed", code="admin_required")
         return identity
-
-    def _describe(self, connection: Connection) -> dict[str, Any]:
-        identity = connection.subscription.identity
-        return {
-            "id": connection.id,
-            "subject": identity.subject,
-            "issuer": identity.issuer,
-            "way": identity.way,
-            "topics": connection.subscription.topics.names,
-            "state": connection.state.name.lower(),
-            "direct": connection.sink is not None and connection.sink.chunked,
-            "position": connection.position,
-            "delivered": connection.delivered,
-            "buffered": connection.sink.buffered if connection.sink else 0,
-            "address": connection.address,
-            "seconds": round(self._services.clock.monotonic() - connection.opened_at, 3),
-            "expires_at": identity.expires_at,
-        }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import SsealError
+from ..errors import SsealError, Unavailable
 from .admin import AdminEndpoints
 from .answers import Guarded, not_found, problem
 from .auth import AuthEndpoints
@@ -19,6 +20,9 @@ from .services import Services
 from .subscribe import Subscribe
 
 __all__ = ["HubApp"]
+
+_FATAL: Final = ("several_workers", "wrong_loop")
+"""Reasons not to start that do not pass by themselves."""
 
 
 class HubApp:
@@ -57,14 +61,22 @@ class HubApp:
         except SsealError as error:
             if scope["type"] != "http":
                 raise
-            await problem(error)(scope, receive, send)
-            return
+            # Alive is what the process is; and an EventSource must outlive a hub that is not ready yet (W35).
+            if not isinstance(error, Unavailable) or not _answered_anyway(scope):
+                await problem(error)(scope, receive, send)
+                return
+            scope["sseal.unavailable"] = error
         await self._app(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
             await self._start()
+        except Unavailable as error:
+            if error.code in _FATAL:
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            # Log or store are out of reach: every request tries again, and is refused for now until then.
         except SsealError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -72,6 +84,11 @@ class HubApp:
         await receive()
         await self._stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _answered_anyway(scope: Scope) -> bool:
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == "/healthz" or (path.startswith("/events") and scope["method"] == "GET")
 
 
 class _Events:

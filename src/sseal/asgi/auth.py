@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from http.cookies import Morsel
 from typing import Any
 
+import msgspec
 from starlette.types import Receive, Scope
 
 from ..auth.credential import Way
@@ -20,6 +21,7 @@ from ..topics import MAX_TOPIC_LENGTH, Pattern, user_topic
 from .answers import Answer
 from .ask import Ask
 from .authenticator import CALLER, Authenticator
+from .commands import node_of
 from .services import Services
 
 __all__ = ["AuthEndpoints"]
@@ -114,21 +116,10 @@ class AuthEndpoints:
         connection_id = _string(body, "connection")
         fresh = await self._authenticator.caller(ask, CALLER)
         self._check_rate("refresh", fresh)
-        connection = self._services.engine.connections.get(connection_id)
-        if connection is None:
-            raise NotFound("there is no such stream")
-        subscription = connection.subscription
-        if not fresh.same_person(subscription.identity):
-            raise Forbidden("the stream belongs to somebody else")
-        granted = await self._services.authorizer.subscribe(
-            fresh, list(subscription.topics.names), self._services.clock.wall()
+        answer = await self._services.cluster.ask(
+            node_of(connection_id), "refresh", connection=connection_id, identity=msgspec.to_builtins(fresh)
         )
-        if connection.closed_by is not None:
-            raise NotFound("the stream has ended")
-        identity = self._services.engine.refresh(connection, granted)
-        if identity.family is not None:
-            await self._services.tickets.touch(identity.family, identity)
-        return Answer(200, {"expires_at": identity.expires_at})
+        return Answer(200, {"expires_at": answer["expires_at"]})
 
     def _check_login_rate(self, address: str, username: str) -> None:
         """Limit guesses per address, per name from one address, and more widely per name.

@@ -145,6 +145,7 @@ class Authenticator:
         if last_event_id is None or last_event_id.position is None:
             raise CredentialInvalid("a resume token without a position", way="resume")
         engine = self._services.engine
+        where = await engine.locate(last_event_id.position)
         try:
             return await tickets.resume(
                 token,
@@ -152,7 +153,7 @@ class Authenticator:
                 engine.broker.lineage,
                 ask.caller,
                 origins,
-                head=engine.position.offset,
+                head=max(engine.position.offset, where.offset),
                 revoked=engine.revocations.revoked,
                 ticket=ticket,
             )

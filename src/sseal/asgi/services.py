@@ -14,6 +14,7 @@ from ..auth.origin import OriginPolicy
 from ..auth.revocation import Revocation
 from ..authorizer import Authorizer
 from ..clock import Clock
+from ..hub.cluster import Cluster
 from ..hub.engine import Engine
 from ..hub.settings import HubSettings
 from ..identity_sources.accounts import Accounts
@@ -48,6 +49,7 @@ class Services:
     tickets: Tickets
     sessions: Sessions
     revoke: Callable[[Revocation], Awaitable[int]]
+    cluster: Cluster
     rates: RateLimiter
     bearer: TokenVerifier | None = None
     accounts: Accounts | None = None

@@ -22,7 +22,7 @@ from ..errors import (
     Unavailable,
 )
 from ..identity_sources.tickets import Passage
-from ..position import Position, Resolution
+from ..position import Resolution
 from ..stream import reasons
 from ..stream.connection import Connection
 from ..subscription import Subscription
@@ -66,6 +66,8 @@ class Subscribe:
                 raise MethodNotAllowed(f"{scope['method']} is not allowed here")
             await self._turnstile.enter()
             ask = Ask(scope)
+            if (unavailable := scope.get("sseal.unavailable")) is not None:
+                raise unavailable  # the hub has not started; see HubApp
             connection = await self._open(ask, scope.get("path_params", {}).get("ticket"))
         except (TooManyRequests, Unavailable) as error:
             if ask is not None and ask.native:
@@ -121,10 +123,16 @@ class Subscribe:
         engine = self._services.engine
         await engine.listen(subscription)
         try:
-            connection = self._connection(ask, subscription, passage, last_event_id, envelope)
+            connection = await self._connection(ask, subscription, passage, last_event_id, envelope)
+            epoch = engine.position.epoch
+            if not engine.replayable(connection):
+                raise Unavailable("what this stream missed cannot be read now", code="broker_lost", retry_after=2.0)
             if passage is not None and passage.ticket is not None:
-                await self._services.tickets.start_family(passage, self._start_of(connection))
-            engine.supersede(connection)  # before room is made: it takes the place of its own old stream
+                await self._services.tickets.start_family(passage, engine.start_of(connection))
+            if epoch != engine.position.epoch:
+                raise Unavailable("the log is in a new epoch", code="new_epoch")  # the stream's place is of the old
+            family = subscription.identity.family
+            engine.supersede(family, connection)  # before room is made: it takes the place of its own old stream
             self._make_room(subscription.identity)
             if (refused := self._full(ask.address)) is not None:
                 raise refused  # others came in while we were asking who this is
@@ -132,6 +140,8 @@ class Subscribe:
         except BaseException:
             engine.unlisten(subscription)
             raise
+        if passage is not None and passage.left not in ("", engine.node):
+            self._services.cluster.tell(passage.left, "supersede", family=family)
         return connection
 
     async def _check_room(self, ask: Ask, credential: Credential | None) -> None:
@@ -141,6 +151,8 @@ class Subscribe:
         refused: SsealError | None
         if engine.draining:
             refused = Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
+        elif engine.cut_off:
+            refused = Unavailable("the hub cannot hear of revocations now", code="cut_off", retry_after=2.0)
         elif (refused := self._full(address)) is not None:
             pass
         elif not self._services.rates.hit(limits.connects_per_minute_per_address, "connect-address", address):
@@ -179,7 +191,7 @@ class Subscribe:
             raise Forbidden("the ticket is not for: " + ", ".join(outside), refused=outside, code="topic_refused")
         return await authorizer.subscribe(identity, list(asked), now)
 
-    def _connection(
+    async def _connection(
         self,
         ask: Ask,
         subscription: Subscription,
@@ -189,12 +201,12 @@ class Subscribe:
     ) -> Connection:
         """Translate the presented position and make the stream, not yet entered."""
         engine = self._services.engine
-        head = engine.position.offset
         presented = None if last_event_id is None else last_event_id.position
         if presented is not None:
-            where = engine.broker.lineage.resolve(presented, head)
+            where = await engine.locate(presented)
         else:
-            where = Resolution(head, None if last_event_id is None else "unknown_position")
+            start = engine.head_of(subscription).offset
+            where = Resolution(start, None if last_event_id is None else "unknown_position")
         return Connection(
             engine.new_connection_id(),
             subscription,
@@ -207,9 +219,6 @@ class Subscribe:
             address=ask.address,
             opened_at=self._services.clock.monotonic(),
         )
-
-    def _start_of(self, connection: Connection) -> Position:
-        return self._services.engine.start_of(connection)
 
     def _make_room(self, identity: Identity) -> None:
         """End the oldest streams of a subject that has too many: most likely nobody reads them (W45)."""

@@ -17,15 +17,18 @@ from base64 import b32encode
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from .. import wire
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation, RevocationSet
-from ..brokers import Broker, Draft, Entry
+from ..brokers import CANARY_ROOT, Broker, Draft, Entry, Page
 from ..clock import Clock
-from ..errors import CredentialInvalid, SsealError, TooManyRequests, Unavailable
-from ..position import EPOCH_ALPHABET, Position
+from ..errors import CredentialInvalid, TooManyRequests, Unavailable
+from ..identity_sources.store import Store
+from ..position import EPOCH_ALPHABET, Position, Resolution
 from ..stream import reasons
 from ..stream.connection import HIGH_WATER, Connection, Sink
 from ..stream.reasons import CloseReason
@@ -47,12 +50,12 @@ BATCH_SIZE: Final = 64 * 1024
 """What one joined write may hold, unless a single event is larger: four times the high-water mark."""
 PAGE_SIZE: Final = 500
 """Entries of one history page: about the high-water mark in ordinary events."""
-CANARY: Final = "$sseal/canary"
-"""The topic of the canary; below the reserved root, and never shown to a stream."""
 CANARY_REST: Final = 1.0
 """Seconds for which one canary answers every asker: `/readyz` is open to all and must not fill the log."""
 CANARY_PATIENCE: Final = 2.0
 """Seconds a canary may take before the hub counts as not ready."""
+PATIENCE: Final = 5.0
+"""Seconds a stream goes on asking for a history that cannot be read, while the log as such is in reach."""
 TICK: Final = 0.25
 """Seconds between two looks at the timers."""
 PRUNE_EVERY: Final = 240
@@ -95,7 +98,9 @@ class Engine:
     :param broker: the log it hands out.
     :param clock: where time comes from.
     :param settings: the hub's settings.
+    :param store: the store whose revocations it must hear of in time (W17); None for one that is always in reach.
     :param touched: called for a ticket stream that is alive, so that its resume family stays so.
+    :param returned: awaited when the log is back, before anything is delivered again (W17).
     """
 
     def __init__(
@@ -104,7 +109,9 @@ class Engine:
         clock: Clock,
         settings: HubSettings,
         *,
+        store: Store | None = None,
         touched: Callable[[Connection], Awaitable[None]] | None = None,
+        returned: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.broker = broker
         self.clock = clock
@@ -115,13 +122,19 @@ class Engine:
         self.connections: dict[str, Connection] = {}
         self.draining = False
         self.started = False
+        self._store = store
         self._touched = touched
+        self._returned = returned
+        self._epoch = ""
         self._window = Window(count=settings.window_count, size=settings.window_size)
         self._index = TopicIndex()
         self._by_subject: dict[tuple[str, str], dict[str, Connection]] = {}
         self._by_family: dict[str, dict[str, Connection]] = {}
         self._by_address: dict[str, int] = {}
         self._readers: dict[str, int] = {}
+        self._confirming: dict[str, asyncio.Future[None]] = {}
+        self._reads: dict[tuple[object, ...], asyncio.Task[Page]] = {}
+        self._waiting: dict[Connection, float] = {}
         self._timers = Timers(settings.heartbeat, TICK, settings.expiring_notice)
         self._pending: list[Frame] = []
         self._fan_out: Iterator[None] | None = None
@@ -133,16 +146,23 @@ class Engine:
         self._ticks = 0
         self._left: deque[Connection] = deque()
         self._forgotten: set[str] = set()
+        self._canary_topic = f"{CANARY_ROOT}/{self.node}"
         self._canary: tuple[float, float] | None = None
+        self._canary_lost: float | None = None
         self._canary_turn = asyncio.Lock()
         self._canaries: dict[int, asyncio.Future[None]] = {}
 
     async def start(self) -> None:
-        """Open the log and start the timers."""
+        """Open the log and start the timers.
+
+        :raises Unavailable: the log cannot be reached; may be called again.
+        """
         self._room = asyncio.Event()
         self._room.set()
-        await self.broker.open(self.intake)
+        await self.broker.open(self)
+        self._epoch = self.broker.lineage.epoch
         self._window.head = self.broker.head
+        await self.broker.listen((self._canary_topic,))
         self._ticker = asyncio.create_task(self._tick_forever(), name="sseal-timers")
         self.started = True
 
@@ -154,7 +174,7 @@ class Engine:
             await asyncio.gather(self._ticker, return_exceptions=True)
         for connection in list(self.connections.values()):
             self.close(connection, reasons.DRAINING)
-        for task in list(self._tasks):
+        for task in (*self._tasks, *self._reads.values()):
             task.cancel()
         if self._handle is not None:
             self._handle.cancel()
@@ -163,7 +183,26 @@ class Engine:
     @property
     def position(self) -> Position:
         """The position at the head of what this hub has taken in."""
-        return Position(self.broker.lineage.epoch, self._window.head)
+        return Position(self._epoch, self._window.head)
+
+    async def locate(self, presented: Position) -> Resolution:
+        """Translate a presented position into an offset of this log.
+
+        A stream that comes from another hub may be ahead of what this one has been handed out, or know an epoch
+        that this one has not noticed; then the log itself is asked.
+
+        :raises Unavailable: it cannot be asked now.
+        """
+        lineage, head = self.broker.lineage, self._window.head
+        known = presented.epoch == lineage.epoch or any(epoch == presented.epoch for epoch, _ in lineage.older)
+        if known and (presented.epoch != lineage.epoch or presented.offset <= head):
+            return lineage.resolve(presented, head)
+        newest = await self.broker.newest()
+        return self.broker.lineage.resolve(presented, max(newest, self._window.head))
+
+    def head_of(self, subscription: Subscription) -> Position:
+        """Return the position from which on everything of these topics is delivered: where a new stream starts."""
+        return Position(self._epoch, self._window.head_of(subscription.topics))
 
     # -- publishing -------------------------------------------------------------------------------------
 
@@ -191,11 +230,11 @@ class Engine:
         epoch = self.broker.lineage.epoch
         return [Position(epoch, offset) for offset in offsets]
 
-    def intake(self, entries: Sequence[Entry]) -> None:
-        """Take the next entries of the log, in order and without holes, and fan them out."""
-        epoch, now = self.broker.lineage.epoch, self.clock.monotonic()
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Take the next entries of the log, in order and without holes, and fan them out; see `Intake`."""
+        epoch, now = self._epoch, self.clock.monotonic()
         for entry in entries:
-            if entry.topics[0] == CANARY:
+            if entry.topics[0].startswith(CANARY_ROOT):
                 self._window.head = entry.offset
                 if (waiting := self._canaries.pop(entry.offset, None)) is not None and not waiting.done():
                     waiting.set_result(None)
@@ -207,10 +246,64 @@ class Engine:
         if self._pending and self._fan_out is None and self._handle is None:
             self._handle = asyncio.get_running_loop().call_soon(self._run_slice)
 
+    def turned(self) -> None:
+        """Go over to a new epoch of the log; see `Intake`.
+
+        Streams that have what the log no longer has are told so, and go on where the old epoch ends (W10).
+        """
+        old, lineage, head = self._epoch, self.broker.lineage, self.broker.head
+        had = self._window.head if not self._pending and self._fan_out is None else -1
+        self._epoch = lineage.epoch
+        self._forget_fan_out()
+        self._window = Window(count=self.settings.window_count, size=self.settings.window_size)
+        self._window.head = head
+        for name in self._readers:
+            self._window.cover(name, head)
+        logger.warning("the log is in a new epoch", extra={"epoch": lineage.epoch, "head": head, "before": old})
+        for connection in list(self.connections.values()):
+            where = lineage.resolve(Position(old, connection.position), head)
+            if where.reason is None and had == head and connection.state is State.LIVE:
+                continue  # it has all there is
+            if where.reason is not None:
+                connection.presented = connection.presented or Position(old, connection.position)
+                connection.gap = connection.gap or where.reason
+                connection.from_oldest = where.oldest
+                connection.position = where.offset
+            self._fall_back(connection)
+
+    def missed(self, names: Sequence[str] | None, upto: int) -> None:
+        """Let the readers of these topics ask the history, which knows what is lost; see `Intake`."""
+        some = None if names is None else set(names)
+        for name in list(self._readers) if some is None else some & self._readers.keys():
+            self._window.cover(name, upto)
+        self._window.head = max(self._window.head, upto)
+        for connection in list(self.connections.values()):
+            if some is None or not some.isdisjoint(connection.subscription.topics.names):
+                self._fall_back(connection)
+
+    async def returned(self) -> None:
+        """Hear of revocations before anything is delivered again; see `Intake`."""
+        if self._returned is not None:
+            await self._returned()
+
+    def _fall_back(self, connection: Connection) -> None:
+        if connection.state is State.LIVE:
+            connection.apply(Input.STALLED)
+        asyncio.get_running_loop().call_soon(self.pump, connection)
+
+    def _forget_fan_out(self) -> None:
+        self._pending.clear()
+        self._fan_out = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if self._room is not None:
+            self._room.set()
+
     async def canary(self) -> float:
         """Send one event through the log and back; return how long it took, in seconds.
 
-        :raises Unavailable: it has not come back in time.
+        :raises Unavailable: it has not come back in time; says since when none has.
         """
         start = self.clock.monotonic()
         if self._canary is not None and start - self._canary[0] < CANARY_REST:
@@ -219,14 +312,25 @@ class Engine:
             async with self._canary_turn, asyncio.timeout(CANARY_PATIENCE):
                 if self._canary is not None and self._canary[0] >= start:
                     return self._canary[1]  # somebody else's came back while we waited
-                (offset,) = await self.broker.publish([Draft(topics=(CANARY,), type="canary", data="", ttl=1.0)])
-                if self._window.head < offset:
-                    await self._canaries.setdefault(offset, asyncio.get_running_loop().create_future())
-        except TimeoutError:
-            raise Unavailable("the broker does not give back what it took", code="broker_lost") from None
+                await self._fly()
+        except (TimeoutError, Unavailable) as error:
+            if self._canary_lost is None:
+                self._canary_lost = self.clock.wall()
+            why = error.detail if isinstance(error, Unavailable) else "the log does not give back what it took"
+            since = datetime.fromtimestamp(self._canary_lost, UTC).isoformat(timespec="seconds")
+            raise Unavailable(f"no canary has come back since {since}: {why}", code="broker_lost") from None
         now = self.clock.monotonic()
-        self._canary = (now, now - start)
+        self._canary, self._canary_lost = (now, now - start), None
         return now - start
+
+    async def _fly(self) -> None:
+        (offset,) = await self.broker.publish([Draft(topics=(self._canary_topic,), type="canary", data="", ttl=1.0)])
+        if self._window.head < offset:
+            waiting = self._canaries.setdefault(offset, asyncio.get_running_loop().create_future())
+            try:
+                await waiting
+            finally:
+                self._canaries.pop(offset, None)
 
     @property
     def topic_count(self) -> int:
@@ -257,8 +361,7 @@ class Engine:
         """Let every stream read the log from its own position, so that a failed fan-out loses nothing."""
         for connection in list(self.connections.values()):
             if connection.state is State.LIVE:
-                connection.apply(Input.STALLED)
-                asyncio.get_running_loop().call_soon(self.pump, connection)
+                self._fall_back(connection)
 
     def _take_batch(self) -> list[Frame]:
         limit = BATCH_COUNT if self.settings.coalesce else 1
@@ -275,7 +378,7 @@ class Engine:
 
     def _runs(self, batch: list[Frame]) -> Iterator[tuple[list[Frame], list[Connection]] | None]:
         """Yield runs of streams that read the same frames of a batch, and None at the end of each slice."""
-        now = self.clock.wall()
+        now = self.broker.now()
         buckets: dict[tuple[str, ...], list[Frame]] = {}
         for frame in batch:
             if frame.alive(now):
@@ -357,21 +460,43 @@ class Engine:
         return f"{self.node}.{b32encode(secrets.token_bytes(10)).decode().lower()}"
 
     async def listen(self, subscription: Subscription) -> None:
-        """Hold the log's delivery of these topics; `enter` takes the hold over, `unlisten` gives it back."""
+        """Hold the log's delivery of these topics; `enter` takes the hold over, `unlisten` gives it back.
+
+        :raises Unavailable: the log cannot be asked for them now.
+        """
         names = subscription.topics.names
         fresh = [name for name in names if name not in self._readers]
+        asked = [self._confirming[name] for name in names if name in self._confirming]
         for name in names:
             self._readers[name] = self._readers.get(name, 0) + 1
-        if not fresh:
-            return
         try:
-            confirmed = await self.broker.listen(fresh)
+            if fresh:
+                await self._confirm(fresh)
+            for future in asked:  # another stream of the topic came first, and its request is under way
+                await asyncio.shield(future)
         except BaseException:
             self.unlisten(subscription)
             raise
-        for name in fresh:
-            if name in self._readers:
-                self._window.cover(name, confirmed)
+
+    async def _confirm(self, names: list[str]) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._confirming |= dict.fromkeys(names, future)
+        epoch = self._epoch
+        try:
+            confirmed = await self.broker.listen(names)
+        except BaseException as error:
+            future.set_exception(Unavailable(str(error), code=getattr(error, "code", "unavailable")))
+            future.exception()  # it may be that nobody else waits for it
+            raise
+        finally:
+            for name in names:
+                if self._confirming.get(name) is future:
+                    del self._confirming[name]
+        if epoch == self._epoch:  # else `turned` has covered them
+            for name in names:
+                if name in self._readers:
+                    self._window.cover(name, confirmed)
+        future.set_result(None)
 
     def unlisten(self, subscription: Subscription) -> None:
         """Give a hold back; the last reader of a topic ends its delivery."""
@@ -389,10 +514,14 @@ class Engine:
 
     def _forget(self) -> None:
         """Tell the log, once per turn of the loop, which topics have no reader any more."""
+        if self.started:
+            self._spawn(self._forget_topics())
+
+    async def _forget_topics(self) -> None:
         gone = [name for name in self._forgotten if name not in self._readers]
         self._forgotten.clear()
-        if gone and self.started:
-            self._spawn(self.broker.forget(gone))
+        if gone:
+            await self.broker.forget(gone)
 
     def enter(self, connection: Connection) -> None:
         """Put a stream into the index and check it against the revocations, in one step (W17).
@@ -526,11 +655,17 @@ class Engine:
         """Count the open streams of a client address."""
         return self._by_address.get(address, 0)
 
-    def supersede(self, connection: Connection) -> None:
-        """End every other stream of this stream's family (W14)."""
-        family = connection.subscription.identity.family
+    def replayable(self, connection: Connection) -> bool:
+        """Tell whether a stream can be given what it missed: by the window, or by a log that is in reach."""
+        return self.broker.lost_since is None or not self._needs_history(connection)
+
+    def _needs_history(self, connection: Connection) -> bool:
+        return connection.from_oldest or not self._window.covers(connection.subscription.topics, connection.position)
+
+    def supersede(self, family: str | None, keep: Connection | None = None) -> None:
+        """End every stream of a family but one (W14)."""
         for other in list(self._by_family.get(family, {}).values()) if family is not None else ():
-            if other is not connection:
+            if other is not keep:
                 self.close(other, reasons.SUPERSEDED)
 
     # -- catching up ------------------------------------------------------------------------------------
@@ -541,7 +676,7 @@ class Engine:
         if not _catching_up(connection) or sink is None or connection.reading or sink.buffered > HIGH_WATER:
             return
         connection.progress_at = self.clock.monotonic()
-        if connection.from_oldest or not self._window.covers(connection.subscription.topics, connection.position):
+        if self._needs_history(connection):
             connection.reading = True
             self._spawn(self._read_history(connection))
             return
@@ -560,7 +695,8 @@ class Engine:
             if sink.buffered > HIGH_WATER:
                 self._stall(connection)
                 return
-        connection.position = upto
+        # The history may have given more than this hub has been handed out so far.
+        connection.position = max(connection.position, upto)
         if upto == self._window.head:
             connection.apply(Input.CAUGHT_UP)
         else:
@@ -570,9 +706,11 @@ class Engine:
         try:
             async with self._replays:
                 await self._read_pages(connection)
-        except SsealError as error:
-            logger.warning("stream %s: the history cannot be read: %s", connection.id, error)
-            self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
+            self._waiting.pop(connection, None)
+        except Unavailable as error:
+            connection.reading = False
+            self._read_later(connection, error)
+            return
         except Exception:
             logger.exception("stream %s: the history could not be written", connection.id)
             self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
@@ -580,18 +718,26 @@ class Engine:
             connection.reading = False
         self.pump(connection)
 
+    def _read_later(self, connection: Connection, error: Unavailable) -> None:
+        """Let a stream wait for a history that cannot be read now; an open stream stays open (W17 ends it)."""
+        now = self.clock.monotonic()
+        if connection.state is State.CLOSED:
+            return
+        since = self._waiting.setdefault(connection, now)
+        if self.broker.lost_since is None and now - since > PATIENCE:
+            logger.warning("stream %s: the history cannot be read: %s", connection.id, error)
+            self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
+
     async def _read_pages(self, connection: Connection) -> None:
         """Write history until the window takes over, the sink is full, or the stream is at an end."""
         subscription = connection.subscription
-        epoch = self.broker.lineage.epoch
-        upto: int | None = None
         while _catching_up(connection) and (sink := connection.sink) is not None:
-            self.stats.history_reads += 1
-            page = await self.broker.history(
-                subscription.topics, connection.position, upto, limit=PAGE_SIZE, since=subscription.since
-            )
+            epoch = self._epoch
+            page = await self._history(subscription, connection.position)
             if not _catching_up(connection):
                 return
+            if epoch != self._epoch:
+                continue  # what was read counts no more; the stream may stand elsewhere now
             connection.from_oldest = False
             if page.lost > connection.position:
                 connection.gap = connection.gap or "trimmed"
@@ -599,14 +745,31 @@ class Engine:
                 connection.position = page.lost
             elif connection.gap is not None:
                 self._write_gap(connection, connection.position)
-            frames = [Frame(e, epoch) for e in page.entries if e.offset > connection.position and e.topics[0] != CANARY]
-            if not await self._write_history(connection, sink, frames):
+            frames = [Frame(entry, epoch) for entry in page.entries if entry.offset > connection.position]
+            if not await self._write_history(connection, sink, frames, epoch):
                 return
             connection.position = max(connection.position, page.upto)
             if not page.more:
                 return
 
-    async def _write_history(self, connection: Connection, sink: Sink, frames: list[Frame]) -> bool:
+    async def _history(self, subscription: Subscription, after: int) -> Page:
+        """Read one page of the history; streams that ask for the same at the same time share one read."""
+        topics, since = subscription.topics, subscription.since
+        key = (self._epoch, topics.names, after, tuple(sorted(since.items())))
+        read = self._reads.get(key)
+        if read is None:
+            self.stats.history_reads += 1
+            work = self.broker.history(topics, after, limit=PAGE_SIZE, since=since)
+            read = self._reads[key] = asyncio.create_task(_awaited(work))
+            read.add_done_callback(partial(self._read_done, key))
+        return await asyncio.shield(read)
+
+    def _read_done(self, key: tuple[object, ...], read: asyncio.Task[Page]) -> None:
+        del self._reads[key]
+        if not read.cancelled():
+            read.exception()  # whoever asked has got it; if they have all left, nobody need know
+
+    async def _write_history(self, connection: Connection, sink: Sink, frames: list[Frame], epoch: str) -> bool:
         start = 0
         while start < len(frames):
             end = _page_end(frames, start)
@@ -617,13 +780,13 @@ class Engine:
                 self._stall(connection)
                 return False
             await asyncio.sleep(0)
-            if not _catching_up(connection):
+            if not _catching_up(connection) or epoch != self._epoch:
                 return False
         return True
 
     def _write_page(self, connection: Connection, sink: Sink, frames: Sequence[Frame]) -> None:
         subscription = connection.subscription
-        now = self.clock.wall()
+        now = self.broker.now()
         mine = [frame for frame in frames if frame.alive(now)]
         if subscription.since:
             mine = [f for f in mine if subscription.visible(f.entry.topics, f.entry.published_at)]
@@ -637,9 +800,8 @@ class Engine:
         """Announce that something was missed, and the position after which the stream goes on (W25)."""
         assert connection.sink is not None
         assert connection.gap is not None
-        epoch = self.broker.lineage.epoch
-        to = Position(epoch, offset)
-        start = connection.presented or Position(epoch, connection.position)
+        to = Position(self._epoch, offset)
+        start = connection.presented or Position(self._epoch, connection.position)
         unknown = connection.gap == "unknown_position"
         connection.sink.write(
             wire.gap_event(
@@ -714,10 +876,35 @@ class Engine:
                 self._timers.expect(connection)
         for connection in self._timers.beat(mono):
             self._beat(connection, wall, mono)
-        self._window.expire(wall - self.settings.log_age)
+        self._window.expire(self.broker.now() - self.settings.log_age)
+        self._keep_in_touch(mono)
         self._ticks += 1
         if self._ticks % PRUNE_EVERY == 0:
             self.revocations.prune(wall)
+
+    @property
+    def lost_since(self) -> float | None:
+        """Since when (``Clock.monotonic``) the log or the store cannot be reached; None while both can."""
+        since = (self.broker.lost_since, None if self._store is None else self._store.lost_since)
+        return min((moment for moment in since if moment is not None), default=None)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether this hub has heard of no revocation for so long that it may let nobody read (W17)."""
+        since, longest = self.lost_since, self.settings.cut_off_after
+        return since is not None and longest > 0 and self.clock.monotonic() - since > longest
+
+    def _keep_in_touch(self, now: float) -> None:
+        """End the streams of a hub that is cut off; let those read on that wait for a history."""
+        if self.connections and self.cut_off:
+            logger.warning("cut off from the log or the store: %d streams are sent away", len(self.connections))
+            for connection in list(self.connections.values()):
+                self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
+        for connection, since in list(self._waiting.items()):
+            if not _catching_up(connection):
+                del self._waiting[connection]
+            elif self.broker.lost_since is None and now - since > TICK:
+                self.pump(connection)
 
     def _expire(self, connection: Connection, now: float) -> None:
         identity = connection.subscription.identity
@@ -772,7 +959,7 @@ class Engine:
         """Return the position a stream starts from: the presented one, unless it lies ahead of the log."""
         if connection.presented is not None and connection.gap != "ahead":
             return connection.presented
-        return Position(self.broker.lineage.epoch, connection.position)
+        return Position(self._epoch, connection.position)
 
     # -- shutting down ----------------------------------------------------------------------------------
 
@@ -807,6 +994,10 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("background work failed", exc_info=error)
+
+
+async def _awaited(work: Awaitable[Page]) -> Page:
+    return await work
 
 
 def _frame_offset(frame: Frame) -> int:

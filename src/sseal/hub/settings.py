@@ -7,6 +7,7 @@ from typing import Final
 
 from ..auth.credential import WAYS, Way
 from ..auth.origin import normal_origin
+from ..backends.address import engine_of
 from ..errors import InvalidInput
 from ..limits import Limits
 from ..topics import Pattern
@@ -21,7 +22,8 @@ SECURE_COOKIE: Final = "__Host-sseal"
 class HubSettings:
     """How one hub behaves. Durations are seconds unless the name says otherwise.
 
-    :param broker: the log; ``memory://`` is the only engine so far.
+    :param broker: the log: ``memory://``, ``sqlite:///file`` or ``redis://host:6379``; see docs/how-to/scale.md.
+    :param store: tickets, sessions, families, revocations: an address of the same kinds; None for the broker's own.
     :param credentials: the ways in that are open; ``query`` is off by default because URLs end up in logs.
     :param jwt_secret: shared secrets of at least 32 bytes, newest first: the first signs, all verify.
     :param jwt_public_key: PEM texts of public keys.
@@ -55,12 +57,15 @@ class HubSettings:
     :param window_size: bytes of data in that window.
     :param overload_after: publishers wait when a fan-out is unfinished for so long (W29).
     :param coalesce: write the frames of one tick joined; off only to measure what it brings.
+    :param cut_off_after: a hub that cannot reach log or store for so long ends its streams, for it hears of no
+        revocation (W17); they may come back. 0 for never.
     :param handle_signals: drain on SIGTERM and SIGINT, then let the server's own handler go on (W34).
     :param cors: answer CORS preflights and add CORS headers; off when mounted, where the app does (W39).
     :param limits: bounds of everything that grows.
     """
 
     broker: str = "memory://"
+    store: str | None = None
     credentials: tuple[Way, ...] = ("bearer", "ticket", "resume", "cookie", "own")
     jwt_secret: tuple[str, ...] = ()
     jwt_public_key: tuple[str, ...] = ()
@@ -95,6 +100,7 @@ class HubSettings:
     window_size: int = 64 * 1024 * 1024
     overload_after: float = 1.0
     coalesce: bool = True
+    cut_off_after: float = 30.0
     handle_signals: bool = True
     cors: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -113,8 +119,9 @@ class HubSettings:
             raise InvalidInput("public_topics", "must not cover user/*, everybody's own topics")
         if not 500 <= self.retry_ms <= 60_000:
             raise InvalidInput("retry_ms", "must be from 500 to 60000 milliseconds")
-        if not self.broker.startswith("memory://"):
-            raise InvalidInput("broker", f"{self.broker!r} is not supported; use memory://")
+        engine_of(self.broker)
+        if self.store is not None:
+            engine_of(self.store, "store")
 
     def _check_times(self) -> None:
         for item in fields(self):

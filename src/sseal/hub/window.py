@@ -142,6 +142,11 @@ class Window:
             covered.get(str(pattern), after + 1) <= after for pattern in topics.patterns
         )
 
+    def head_of(self, topics: TopicSet) -> int:
+        """Return the offset after which everything of these topics comes in: the head, unless one is that new."""
+        covered = self._covered
+        return max(self.head, *(covered.get(name, 0) for name in topics.names))
+
     def append(self, frame: Frame) -> None:
         """Take the next frame of the log."""
         self._frames.append(frame)

@@ -57,13 +57,14 @@ class TicketRecord(msgspec.Struct, frozen=True):
 
 
 class FamilyRecord(msgspec.Struct, frozen=True):
-    """A family, whose it is, and the ticket it grew from."""
+    """A family, whose it is, the ticket it grew from, and the node of its newest stream."""
 
     identity: Identity
     topics: list[str]
     ticket: str
     origin: str | None
     family: Family
+    node: str = ""
 
 
 class Passage(msgspec.Struct, frozen=True):
@@ -75,6 +76,7 @@ class Passage(msgspec.Struct, frozen=True):
     :param ticket: hash of the ticket, for the family record of a first use; None on a resume.
     :param origin: the Origin the ticket is bound to, for the same.
     :param issued_at: when the ticket was issued, for giving it back.
+    :param left: the node that held the family's stream before this resume.
     """
 
     identity: Identity
@@ -83,6 +85,7 @@ class Passage(msgspec.Struct, frozen=True):
     ticket: str | None = None
     origin: str | None = None
     issued_at: float = 0.0
+    left: str = ""
 
 
 class Tickets:
@@ -91,14 +94,18 @@ class Tickets:
     :param ttl: seconds an unused ticket is good.
     :param grace: seconds it is good after a transient refusal.
     :param resume_ttl: seconds a family lives after it was last touched; never beyond its identity.
+    :param node: the name of this hub, so that others know where a family's stream is.
     """
 
-    def __init__(self, store: Store, clock: Clock, *, ttl: float, grace: float, resume_ttl: float) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, *, ttl: float, grace: float, resume_ttl: float, node: str = ""
+    ) -> None:
         self._store = store
         self._clock = clock
         self.ttl = ttl
         self._grace = grace
         self._resume_ttl = resume_ttl
+        self._node = node
 
     async def issue(self, identity: Identity, topics: list[str], origin: str | None) -> str:
         """Return a new ticket for an identity, bound to topics and to the Origin that asked for it."""
@@ -156,7 +163,7 @@ class Tickets:
         """Open the family of a ticket's first stream, which starts at ``start``."""
         family = Family.start(hashed(passage.token), str(start))
         assert passage.ticket is not None
-        record = FamilyRecord(passage.identity, passage.topics, passage.ticket, passage.origin, family)
+        record = FamilyRecord(passage.identity, passage.topics, passage.ticket, passage.origin, family, self._node)
         ends = self._family_end(passage.identity)
         if not await self._store.swap(_family_key(passage.token), None, msgspec.json.encode(record), ends):
             raise Unavailable("two families met under one name; ask for a new ticket")
@@ -206,13 +213,13 @@ class Tickets:
             if verdict.family is None or verdict.outcome == "before_issue":
                 audit.warning("resume before the position of issue", extra=_about(record.identity))
                 raise CredentialInvalid("a position before the token's own", way="resume")
-            changed = msgspec.structs.replace(record, family=verdict.family)
+            changed = msgspec.structs.replace(record, family=verdict.family, node=self._node)
             ends = self._family_end(record.identity)
             if await self._store.swap(key, raw, msgspec.json.encode(changed), ends):
                 identity = record.identity.derive(
                     way="resume", token_id=None, expires_at=None, family=record.identity.family
                 )
-                return Passage(identity, record.topics, child)
+                return Passage(identity, record.topics, child, left=record.node)
         raise Unavailable("too many hubs resume this stream at once", code="contended")
 
     async def touch(self, family: str, fresh: Identity | None = None) -> None:
@@ -227,6 +234,11 @@ class Tickets:
                 record = msgspec.structs.replace(record, identity=fresh)
             if await self._store.swap(key, raw, msgspec.json.encode(record), self._family_end(record.identity)):
                 return
+
+    async def node_of(self, family: str) -> str | None:
+        """Return the node that holds the newest stream of a family; None for a family that is over."""
+        raw = await self._store.get(f"family/{family}")
+        return None if raw is None else msgspec.json.decode(raw, type=FamilyRecord).node
 
     def _grace_end(self, identity: Identity, issued_at: float) -> float:
         ends = min(self._clock.wall() + self._grace, issued_at + self.ttl + MAX_GRACES * self._grace)

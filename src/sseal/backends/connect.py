@@ -1,0 +1,43 @@
+"""Makes what broker and store of one process share, from an address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..clock import Clock
+from ..errors import InvalidInput
+from .address import engine_of, file_of
+
+__all__ = ["connect"]
+
+
+def connect(address: str, clock: Clock, field: str = "broker") -> Any:
+    """Return a `Database`, a `Link`, or None for memory; nothing is opened yet.
+
+    :raises InvalidInput: the address is none, or its engine is not installed; names the field.
+    """
+    return _BACKENDS[engine_of(address, field)](address, clock, field)
+
+
+def _memory(address: str, clock: Clock, field: str) -> None:
+    del address, clock, field
+
+
+def _sqlite(address: str, clock: Clock, field: str) -> Any:
+    from .sqlite import Database
+
+    return Database(file_of(address, field), clock)
+
+
+def _redis(address: str, clock: Clock, field: str) -> Any:
+    try:
+        from .redis import Link
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise InvalidInput(field, "redis:// needs the extra: pip install 'sseal[redis]'") from None
+    return Link(address, clock)
+
+
+_BACKENDS: Final[dict[str, Callable[[str, Clock, str], Any]]] = {"memory": _memory, "sqlite": _sqlite, "redis": _redis}
