@@ -30,6 +30,7 @@ from pydantic_settings import (
 
 from .auth.jwt import MIN_SECRET, JwtVerifier
 from .auth.origin import is_loopback
+from .backends.address import engine_of
 from .errors import InvalidInput
 from .hub.settings import HubSettings
 from .limits import Limits
@@ -38,6 +39,8 @@ __all__ = ["DEFAULT_FILE", "Settings", "load", "new_jwt_secret", "refusals", "wa
 
 DEFAULT_FILE: Final = "sseal.toml"
 """Read from the working directory when no other file is named."""
+DEFAULT_ENGINE: Final = "sqlite:///sseal.db"
+"""Where ``serve`` keeps its log, and its store if the log is in memory: a file in the working directory."""
 PREFIX: Final = "SSEAL_"
 NESTED: Final = "__"
 
@@ -119,9 +122,8 @@ class Settings(BaseSettings):
         values = {item.name: getattr(self, item.name) for item in fields(HubSettings)}
         values["limits"] = Limits(**values["limits"].model_dump())
         values["jwt_public_key"] += tuple(_read_key(path) for path in self.jwt_public_key_file)
-        if not str(values["broker"]).startswith("memory://"):
-            # The hub would show the address, which may hold a password.
-            raise InvalidInput("broker", "only memory:// is supported by this version")
+        if values["store"] is None and engine_of(values["broker"]) == "memory":
+            values["store"] = DEFAULT_ENGINE  # a restart shall forget no session (W15)
         return HubSettings(**values)
 
     @property
@@ -147,10 +149,19 @@ def _field(item: Field[Any], hint: Any) -> tuple[Any, Any]:
     return hint, item.default
 
 
-# Alone, the hub answers preflights itself; mounted, that is the host app's part (W39).
+# Alone, the hub answers preflights itself; mounted, that is the host app's part (W39). Alone, it forgets nothing
+# when it is restarted; mounted, it makes no files that nobody asked for.
 _Loaded = create_model(
-    "Loaded", __base__=cast("type[Settings]", _mirror(HubSettings, __base__=Settings)), cors=(bool, True)
+    "Loaded",
+    __base__=cast("type[Settings]", _mirror(HubSettings, __base__=Settings)),
+    cors=(bool, True),
+    broker=(str, DEFAULT_ENGINE),
 )
+
+
+def revive(dumped: Mapping[str, Any]) -> Settings:
+    """Return settings again from their ``model_dump``, in another process; all sources are in them already."""
+    return _Loaded(**dumped)
 
 
 def load(
@@ -259,10 +270,10 @@ def _safety_refusals(settings: Settings, hub: HubSettings) -> Iterator[str]:
         )
     if settings.root_path and (not settings.root_path.startswith("/") or settings.root_path.endswith("/")):
         yield f"root_path starts with a slash and ends with none. Write it so:\n  {PREFIX}ROOT_PATH=/path"
-    if settings.workers > 1:
+    if settings.workers > 1 and "memory" in (engine_of(hub.broker), engine_of(hub.store or hub.broker)):
         yield (
-            f"memory:// keeps the log in one process, and {settings.workers} workers would be as many islands. "
-            f"Add this line:\n  {PREFIX}WORKERS=1"
+            f"memory:// keeps what it knows in one process, and {settings.workers} workers would be as many islands. "
+            f"Add one of these lines:\n  {PREFIX}BROKER={DEFAULT_ENGINE}\n  {PREFIX}WORKERS=1"
         )
 
 

@@ -87,8 +87,8 @@ class HubApp:
 
 
 def _answered_anyway(scope: Scope) -> bool:
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path == "/healthz" or (path.startswith("/events") and scope["method"] == "GET")
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == "/healthz" or (scope["method"] == "GET" and path.startswith("/events"))
 
 
 class _Events:

@@ -50,7 +50,9 @@ def serve(
     accounts: Annotated[
         str | None, _option("File of own accounts, see `sseal user`; opens /auth/login.", _IDENTITY, "FILE")
     ] = None,
-    broker: Annotated[str | None, _option("The log.", _OPERATION, "URL", "memory://")] = None,
+    broker: Annotated[
+        str | None, _option("The log: a file, a Redis, or memory://.", _OPERATION, "URL", "sqlite:///sseal.db")
+    ] = None,
     workers: Annotated[str | None, _option("Processes.", _OPERATION, "NUMBER", "1")] = None,
     log_level: Annotated[str | None, _option("debug, info, warning or error.", _OPERATION, "LEVEL", "info")] = None,
     log_format: Annotated[

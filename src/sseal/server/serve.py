@@ -13,6 +13,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from types import FrameType
 from typing import Any, Final
@@ -22,11 +23,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..application import Hub
 from ..asgi.answers import not_found
+from ..backends.address import shown
 from ..errors import InvalidInput, SsealError
-from ..hub.settings import HubSettings
-from ..settings import Settings, refusals, warnings_of
+from ..settings import Settings, refusals, revive, warnings_of
 from ..telemetry import logs, redaction
 from .access import AccessLog
+from .workers import supervise
 
 __all__ = ["calm_collector", "listen", "raise_descriptor_limit", "run", "serve"]
 
@@ -45,31 +47,55 @@ logger = logging.getLogger("sseal.server")
 
 
 def serve(settings: Settings) -> None:
-    """Serve one hub until SIGTERM or SIGINT.
+    """Serve one hub, or as many as `workers` says, until SIGTERM or SIGINT.
 
     :raises SsealError: the settings are unsafe or incomplete, the address is taken, or the hub did not start.
     """
     if refused := refusals(settings):
         raise SsealError("\n".join(refused), code="refused")
-    logs.setup(level=settings.log_level, form=settings.log_format)
-    redaction.install()
+    _log(settings)
     # It speaks of the workers of a server that starts them itself; here the setting `workers` does.
     os.environ.pop("WEB_CONCURRENCY", None)
-    hub_settings = settings.hub()
-    hub = Hub(hub_settings)
-    app: ASGIApp = hub.asgi if settings.metrics else _WithoutMetrics(hub.asgi)
     listener = listen(settings.host, settings.port)
+    announce = partial(_announce, settings, listener)
+    if settings.workers > 1:
+        listener.listen(BACKLOG)
+        supervise(settings.workers, _work, settings.model_dump(), listener, ready=announce)
+    else:
+        _serve(settings, listener, announce)
+    logger.info("stopped")
+
+
+def _work(dumped: dict[str, Any], listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Be one of several workers."""
+    settings = revive(dumped)
+    _log(settings)
+    try:
+        _serve(settings, listener, ready)
+    except SsealError as error:
+        logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
+        raise SystemExit(1) from None
+
+
+def _log(settings: Settings) -> None:
+    logs.setup(level=settings.log_level, form=settings.log_format)
+    redaction.install()
+
+
+def _serve(settings: Settings, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve one hub in this process."""
+    hub = Hub(settings.hub())
+    app: ASGIApp = hub.asgi if settings.metrics else _WithoutMetrics(hub.asgi)
     run(
         AccessLog(app),
         [listener],
-        ready=lambda: _announce(settings, hub_settings, listener),
+        ready=ready,
         root_path=settings.root_path,
         proxy_headers=bool(settings.forwarded_allow_ips),
         forwarded_allow_ips=list(settings.forwarded_allow_ips),
         ssl_certfile=settings.tls_cert_file,
         ssl_keyfile=settings.tls_key_file,
     )
-    logger.info("stopped")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -241,8 +267,9 @@ class _WithoutMetrics:
         await (not_found if hidden else self._app)(scope, receive, send)
 
 
-def _announce(settings: Settings, hub: HubSettings, listener: socket.socket) -> None:
+def _announce(settings: Settings, listener: socket.socket) -> None:
     """Log what an operator wants to see first."""
+    hub = settings.hub()
     host, port = listener.getsockname()[:2]
     keys = bool(hub.jwt_secret or hub.jwt_public_key or hub.jwt_jwks_url)
     closed = {"own"} if keys else {"own", "bearer", "query"}
@@ -252,7 +279,8 @@ def _announce(settings: Settings, hub: HubSettings, listener: socket.socket) -> 
             "address": f"{'https' if settings.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}",
             "version": version("sseal"),
             "ways": ", ".join(way for way in hub.credentials if way not in closed),
-            "broker": hub.broker,
+            "broker": shown(hub.broker),
+            "workers": settings.workers,
             "cookie": hub.session_cookie,
         },
     )

@@ -1,0 +1,187 @@
+"""Several processes on one socket: started, replaced when they die, ended together."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Any, Final
+
+from ..errors import SsealError
+
+__all__ = ["Work", "supervise"]
+
+START_TIMEOUT: Final = 30.0
+"""Seconds a worker has to become ready."""
+END_TIMEOUT: Final = 8.0
+"""Seconds a worker has to end by itself: drain, the grace of open requests, and some."""
+REST: Final = 1.0
+"""Seconds between two replacements of the same worker, so that one that dies at once does not eat the machine."""
+
+Work = Callable[[dict[str, Any], socket.socket, Callable[[], None]], None]
+"""What a worker does, importable by name: settings, the socket, and what to call when it answers requests."""
+
+_context = multiprocessing.get_context("spawn")
+logger = logging.getLogger("sseal.server")
+
+
+class _Worker:
+    """One process and the pipe on which it says that it is ready."""
+
+    def __init__(self, work: Work, settings: dict[str, Any], listener: socket.socket) -> None:
+        self._ready: Connection
+        self._ready, told = _context.Pipe(duplex=False)
+        self.started_at = time.monotonic()
+        self.process: SpawnProcess = _context.Process(
+            target=_run, args=(work, settings, listener, told), name="sseal-worker"
+        )
+        self.process.start()
+        told.close()
+
+    def wait_ready(self) -> bool:
+        """Wait until it answers requests; return whether it does."""
+        wait([self._ready, self.process.sentinel], START_TIMEOUT)
+        try:
+            return self._ready.poll() and bool(self._ready.recv())
+        except EOFError:
+            return False
+
+    def end(self) -> None:
+        """Ask it to end."""
+        if self.process.is_alive():
+            self.process.terminate()
+
+    def join(self, deadline: float) -> None:
+        """Wait until it has ended; kill it when it does not."""
+        self.process.join(max(0.0, deadline - time.monotonic()))
+        if self.process.is_alive():
+            logger.warning("a worker did not end and is killed", extra={"worker": self.process.pid})
+            self.process.kill()
+            self.process.join()
+        self._ready.close()
+
+
+class _Supervisor:
+    """Keeps as many workers running as were asked for, until a signal."""
+
+    def __init__(self, start: Callable[[], _Worker]) -> None:
+        self._start = start
+        self.workers: list[_Worker] = []
+        self._signals: list[int] = []
+        self._wake, self._woken = _context.Pipe(duplex=False)
+
+    def signalled(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal and wake the loop below."""
+        del frame
+        self._signals.append(number)
+        self._woken.send_bytes(b"")
+
+    def start(self, count: int) -> None:
+        """Start the workers.
+
+        :raises SsealError: one of them did not become ready.
+        """
+        self.workers = [self._start() for _ in range(count)]
+        if not all(worker.wait_ready() for worker in self.workers):
+            raise SsealError("a worker did not start; the log says why", code="not_started")
+
+    def watch(self) -> None:
+        """Replace workers that die, and on SIGHUP all of them one by one; return on any other signal."""
+        while True:
+            wait([self._wake, *(worker.process.sentinel for worker in self.workers)])
+            while self._wake.poll():
+                self._wake.recv_bytes()
+            while self._signals:
+                if self._signals.pop(0) != signal.SIGHUP:
+                    return
+                for index in range(len(self.workers)):
+                    self._replace(index)
+            for index, worker in enumerate(self.workers):
+                if not worker.process.is_alive():
+                    logger.error("a worker died", extra={"worker": worker.process.pid, "exit": worker.process.exitcode})
+                    if not self._revive(index):
+                        return
+
+    def _revive(self, index: int) -> bool:
+        """Put a new worker in the place of a dead one; return False when a signal came meanwhile."""
+        early = REST - (time.monotonic() - self.workers[index].started_at)
+        if early > 0 and self._wake.poll(early) and any(number != signal.SIGHUP for number in self._signals):
+            return False
+        self.workers[index].join(time.monotonic())
+        self.workers[index] = self._start()
+        return True
+
+    def _replace(self, index: int) -> None:
+        """Start a new worker, and end the old one once the new one answers."""
+        fresh = self._start()
+        if not fresh.wait_ready():
+            logger.error("a new worker did not become ready; the old one goes on")
+            fresh.end()
+            fresh.join(time.monotonic() + END_TIMEOUT)
+            return
+        old, self.workers[index] = self.workers[index], fresh
+        old.end()
+        old.join(time.monotonic() + END_TIMEOUT)
+
+    def end(self) -> None:
+        """End all workers; those that take too long are killed."""
+        deadline = time.monotonic() + END_TIMEOUT
+        for worker in self.workers:
+            worker.end()
+        for worker in self.workers:
+            worker.join(deadline)
+        self._wake.close()
+        self._woken.close()
+
+
+def supervise(
+    count: int, work: Work, settings: dict[str, Any], listener: socket.socket, *, ready: Callable[[], None]
+) -> None:
+    """Run ``work`` in so many processes until SIGTERM or SIGINT; SIGHUP replaces them one by one.
+
+    uvicorn's own supervisor runs its own server class, and ends with workers that wait for their streams.
+
+    :param settings: handed to each worker; must be picklable.
+    :param ready: called once all answer requests.
+    :raises SsealError: a worker did not start.
+    """
+    supervisor = _Supervisor(lambda: _Worker(work, settings, listener))
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    previous = {number: signal.signal(number, supervisor.signalled) for number in numbers}
+    try:
+        supervisor.start(count)
+        ready()
+        supervisor.watch()
+    finally:
+        supervisor.end()
+        listener.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _run(work: Work, settings: dict[str, Any], listener: socket.socket, told: Connection) -> None:
+    """Be a worker. Signals of the terminal reach the supervisor alone, which ends its workers politely."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _end_with_parent()
+    work(settings, listener, lambda: told.send(True))
+
+
+def _end_with_parent() -> None:
+    """End this worker when its supervisor was killed: nobody else would."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="sseal-parent", daemon=True).start()
