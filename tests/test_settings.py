@@ -34,8 +34,8 @@ def fault(**flags: object) -> str:
 
 
 def test_without_any_source_the_hub_has_its_own_defaults() -> None:
-    """Every default comes from HubSettings, but for CORS, which the hub answers when it is alone."""
-    assert load().hub() == dataclasses.replace(HubSettings(), cors=True)
+    """Every default comes from HubSettings, but for CORS and the log: alone, it answers preflights and forgets nothing."""
+    assert load().hub() == dataclasses.replace(HubSettings(), cors=True, broker="sqlite:///sseal.db")
 
 
 def test_every_hub_setting_and_limit_can_be_set() -> None:
@@ -156,7 +156,7 @@ def test_a_wrong_flag_is_named() -> None:
     [
         ("JWT_SECRET", '["hunter2-hunter2", 3]'),
         ("JWT_SECRET", "[hunter2"),
-        ("BROKER", "redis://user:hunter2@redis.example"),
+        ("BROKER", "rabbit://user:hunter2@rabbit.example"),
         ("PORT", "hunter2"),
         ("LOG_LEVEL", "hunter2"),
         ("LIMITS", '{"hunter2'),
@@ -192,7 +192,7 @@ def test_good_settings_are_not_refused() -> None:
         ({"jwt_secret": []}, "\n  SSEAL_JWT_SECRET="),
         ({"jwt_secret": ["short"]}, "\n  SSEAL_JWT_SECRET="),
         ({"insecure_cookies": True, "host": "0.0.0.0"}, "\n  SSEAL_INSECURE_COOKIES=false"),
-        ({"workers": 2}, "\n  SSEAL_WORKERS=1"),
+        ({"workers": 2, "broker": "memory://", "store": "memory://"}, "\n  SSEAL_WORKERS=1"),
         ({"tls_cert_file": __file__}, "\n  SSEAL_TLS_KEY_FILE="),
         ({"tls_key_file": __file__}, "\n  SSEAL_TLS_CERT_FILE="),
         ({"root_path": "hub/"}, "\n  SSEAL_ROOT_PATH=/path"),

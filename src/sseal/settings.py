@@ -337,11 +337,9 @@ def _flatten(written: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _closest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]}?"
     inside = [full for full in known if full.endswith(f".{name}")]
-    return f"; did you mean {inside[0]}?" if inside else ""
+    close = inside or difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _where(name: str, flags: Mapping[str, Any], path: str) -> str:

@@ -105,10 +105,12 @@ class Reader:
 class World:
     """One engine on one memory log."""
 
-    def __init__(self, retention: Retention | None = None, **settings: object) -> None:
+    def __init__(
+        self, retention: Retention | None = None, *, kind: type[MemoryBroker] = MemoryBroker, **settings: object
+    ) -> None:
         self.clock = ManualClock(wall=1_700_000_000.0)
         self.settings = HubSettings(handle_signals=False, **settings)  # type: ignore[arg-type]
-        self.broker = MemoryBroker(self.clock, retention)
+        self.broker = kind(self.clock, retention)
         self.engine = Engine(self.broker, self.clock, self.settings)
 
     async def __aenter__(self) -> World:
@@ -146,12 +148,11 @@ class World:
             identity or Identity(subject="alice", way="bearer"), TopicSet.of(*topics), since or {}
         )
         await engine.listen(subscription)
-        head = engine.position.offset
         presented = None if last is None else Position.parse(last)
         if presented is not None:
-            where = engine.broker.lineage.resolve(presented, head)
+            where = await engine.locate(presented)
         else:
-            where = Resolution(head, None if last is None else "unknown_position")
+            where = Resolution(engine.head_of(subscription).offset, None if last is None else "unknown_position")
         connection = Connection(
             engine.new_connection_id(),
             subscription,
