@@ -726,6 +726,17 @@ static void run_for(double seconds, int stop_when_done) {
     answer(", \"acked\": %llu", (unsigned long long)count.acked);
 }
 
+/* The first so many live streams stop reading, or read again. */
+static void stall(int upto, uint32_t events) {
+    int done = 0;
+    for (int i = 0; i < n_streams && done < upto; i++)
+        if (streams[i].state == LIVE) {
+            watch(streams[i].wire.fd, events, (uint64_t)i, EPOLL_CTL_MOD);
+            done++;
+        }
+    answer(", \"streams\": %d", done);
+}
+
 /* Until the next command is there. */
 static void attend(void) {
     struct pollfd more = {.fd = 0, .events = POLLIN};
@@ -795,6 +806,10 @@ static void command(char *line) {
         answer("");
     } else if (!strcmp(word, "run")) { /* SECONDS [done]: with `done` until everything is published */
         run_for(atof(a), *b == 'd');
+    } else if (!strcmp(word, "stall")) { /* COUNT */
+        stall(atoi(a), 0);
+    } else if (!strcmp(word, "wake")) { /* COUNT */
+        stall(atoi(a), EPOLLIN);
     } else if (!strcmp(word, "wait")) { /* SECONDS at most, until every stream has everything */
         wait_for_all(atof(a));
     } else if (!strcmp(word, "probe")) { /* MILLISECONDS PATH */

@@ -32,6 +32,9 @@ STORM_DELIVERIES = 10_000  # per second, beside the reconnects
 SHARE = 0.6  # of a processor that lone events may take
 MOST_RATE = 20.0
 PROBE_MS = 4
+STALL_RATE = 20.0
+STALL_EVENTS = 60
+STALL_SIZE = 8 * 1024  # 480 KiB in all: several times what a socket takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,43 @@ class Session:
         step = Step(watch.span, self._stats())
         self._note("large event", step.stats)
         return step
+
+    def stalled(self, count: int, seconds: float) -> dict[str, float]:
+        """Let some streams stop reading under steady publishing, and read again; return what that costs.
+
+        Memory is counted while they sleep: the server's, and that of TCP on the whole machine, which holds what both
+        ends of a stalled connection have not passed on. Latencies are those of the others.
+        """
+        before = self.lone(STALL_RATE, seconds).stats
+        pss, kernel = self.server.pss(), socket_memory()
+        self.load.do("reset")
+        self.load.do(f"stall {count}")
+        self.load.do(f"publish {STALL_RATE} 1000000 common 1")
+        for _ in range(STALL_EVENTS):
+            self.load.do(f"big {STALL_SIZE}")
+            self.load.do("run 0.1")
+        self.load.do("reset")  # the large events have latencies of their own
+        self.load.do(f"run {seconds}")
+        during = self._stats()
+        grown = self.server.pss() - pss + socket_memory() - kernel
+        self.load.do("quiet")
+        self.load.do(f"wake {count}")
+        self.load.do("wait 60")
+        self._note("stalled readers", self._stats())
+        return {
+            "streams": count,
+            "bytes": float(grown),
+            "p50_before": before["p50"],
+            "p99_before": before["p99"],
+            "p50": during["p50"],
+            "p99": during["p99"],
+        }
+
+    def resting(self, seconds: float) -> float:
+        """Return the share of a processor that streams cost to which nothing is published."""
+        with Watch(self.server, self.load) as watch:
+            self.load.do(f"run {seconds}")
+        return watch.span.server / watch.span.clock
 
     def probed(self, action: Callable[[], object]) -> dict[str, float]:
         """Do something while ``/healthz`` is asked every few milliseconds; return how long that took (ms)."""

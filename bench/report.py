@@ -27,6 +27,7 @@ def document(results: Results, settings: dict[str, Any], versions: dict[str, str
         "contestants": results.contestants,
         "saturated": results.saturated,
         "idle": results.idle,
+        "stalled": results.stalled,
         "bars": bars(results),
         "missing": results.missing,
         "load_generator_was_the_limit": results.limits,
@@ -59,6 +60,11 @@ def bars(results: Results) -> list[dict[str, Any]]:
         _bar(f"bytes per idle stream of {idle.get('streams', 'many')}", idle.get("idle_bytes"), "<=", 4096.0),
         _bar("CPU us per connect, HS256 bearer", rows.get("sseal", {}).get("connect_us"), "<=", 500.0),
     ]
+    stalled = results.stalled
+    found += [
+        _bar("share of a processor for the timers of these streams", idle.get("resting"), "<=", 0.015),
+        _bar("MiB for stalled readers, a quarter of the streams", _mib(stalled.get("bytes")), "<=", 128.0),
+    ]
     names = ("fan-out", "64 KiB event", "reconnect")
     return found + [_bar(f"/healthz p99 ms: {name}", waits.get(name, {}).get("p99"), "<=", 25.0) for name in names]
 
@@ -66,6 +72,10 @@ def bars(results: Results) -> list[dict[str, Any]]:
 def _bar(name: str, measured: float | None, sign: str, bar: float) -> dict[str, Any]:
     met = None if measured is None else measured <= bar if sign == "<=" else measured >= bar
     return {"name": name, "measured": measured, "bar": f"{sign} {bar:g}", "met": met}
+
+
+def _mib(size: float | None) -> float | None:
+    return None if size is None else size / 2**20
 
 
 def _paired(rows: dict[str, Row], one: str, other: str) -> float | None:
@@ -149,6 +159,12 @@ def text(document: dict[str, Any]) -> str:
             console.print(f"{row['label']}: {row['note']}")
         if row.get("ticket_us"):
             console.print(f"{row['label']}: minting a ticket takes {row['ticket_us']:.0f} us of CPU besides")
+    if stalled := document["stalled"]:
+        console.print(
+            f"{stalled['streams']:,.0f} stalled readers take {stalled['bytes'] / 2**20:.0f} MiB in all; "
+            f"p50 / p99 of the others {stalled['p50']:.1f} / {stalled['p99']:.1f} ms, "
+            f"before {stalled['p50_before']:.1f} / {stalled['p99_before']:.1f} ms"
+        )
     if document["idle"]:
         console.print(_idle(document["idle"]))
     verdicts = Table("bar", "measured", "wanted", "", title="Bars", title_justify="left")

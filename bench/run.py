@@ -27,6 +27,7 @@ PACKAGES += ("aiohttp", "django", "django-eventstream", "fastapi")
 LIMIT = 0.9  # a processor busier than that is what limits
 UNPACED_SHARE = 3.0  # processor seconds that flat-out events may cost where nothing slows publishers down
 BIG = 64 * 1024
+REST = 32.0  # seconds of rest: two heartbeats of every stream
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Results:
     contestants: dict[str, dict[str, Any]] = field(default_factory=dict)
     saturated: dict[str, dict[str, float]] = field(default_factory=dict)
     idle: dict[str, Any] = field(default_factory=dict)
+    stalled: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -75,6 +77,7 @@ class Run:
             for name, coalesce, mosaic in (("own", True, False), ("own", False, False), ("mosaic", True, True)):
                 self._saturate(name, coalesce, mosaic)
             self._saturate("mosaic", False, True)
+            self._guarded(CONTESTANTS["sseal"], self._stalled)
             if self._options.idle:
                 self._guarded(CONTESTANTS["sseal"], self._idle)
 
@@ -205,6 +208,20 @@ class Run:
 
         self._guarded(contestant, step)
 
+    def _stalled(self) -> None:
+        """A quarter of the streams stops reading for a while, under steady publishing."""
+        contestant = CONTESTANTS["sseal"]
+        say(f"{contestant.label}: stalled readers")
+        with self._session(contestant) as session:
+            try:
+                session.warm_up()
+                session.prepare()
+                session.open(session.streams)
+                session.check()
+                self.results.stalled = session.stalled(session.streams // 4, 2 * self._options.seconds)
+            finally:
+                self.results.faults += session.faults
+
     # -- many idle streams ------------------------------------------------------------------------------
 
     def _idle(self) -> None:
@@ -217,6 +234,7 @@ class Run:
                 session.warm_up()
                 found.update(session.connect(), streams=count)
                 session.check()
+                found["resting"] = session.resting(REST)
                 found["healthz"] = waits = {}
                 waits["nothing"] = session.probed(lambda: time.sleep(self._options.seconds))
                 waits["fan-out"] = session.probed(lambda: session.lone(2.0, 2 * self._options.seconds))
