@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -410,3 +411,61 @@ def test_streams_have_the_socket_options_that_bound_them() -> None:
         assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
         assert client.getsockopt(socket.IPPROTO_TCP, direct_path._TCP_NOTSENT_LOWAT) == 16 * 1024
+
+
+async def test_a_request_head_without_end_is_refused_and_its_connection_closed(server: Server) -> None:
+    """Headers are not collected without bound: at 64 KiB there is a 400, and nobody else notices."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+    line = b"X-Filler: " + b"x" * 1000 + b"\r\n"
+    try:
+        for _ in range(2 * direct_path.MAX_HEAD // len(line)):
+            writer.write(line)
+            await writer.drain()
+    except ConnectionError:
+        pass  # it did not even wait for all of it
+    async with asyncio.timeout(10.0):
+        try:
+            answer = await reader.read()
+        except ConnectionError:
+            answer = b"HTTP/1.1 400 "  # the rest that was on its way made the kernel reset it
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    async with ask(server.port, "/healthz", headers={}) as fine:
+        assert fine.status == 200
+
+
+async def test_an_endless_header_line_is_cut_off(server: Server) -> None:
+    """A header that never ends is not collected either."""
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nX-Filler: ")
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(10.0):
+            for _ in range(1000):
+                writer.write(b"x" * 16 * 1024)
+                await writer.drain()
+    writer.close()
+
+
+async def test_as_many_topics_as_are_allowed_fit_into_a_request(server: Server) -> None:
+    """The bound on heads is above what an honest stream may ask for."""
+    topics = "&".join(f"topic={'%C3%A9' * 120}{number}" for number in range(64))
+    async with ask(server.port, f"/events?{topics}", headers=HEADERS) as stream:
+        assert stream.status == 200
+
+
+async def test_a_request_head_that_does_not_come_to_an_end_is_cut_off(tmp_path: Path) -> None:
+    """Who sends half a head and waits holds a descriptor for a bounded time only."""
+    with uvicorn("server.hurried:app", tmp_path / "log", *HTTP) as running:
+        for half in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            writer.write(half)
+            async with asyncio.timeout(10.0):
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+            writer.close()
+        async with ask(running.port, "/events?topic=a", headers=HEADERS) as stream:
+            await stream.until("auth")
+            await asyncio.sleep(0.5)  # longer than a head may take: that a stream lives is what is promised
+            await publish(running.port, "a", "1")
+            await stream.until(data="1")

@@ -301,12 +301,23 @@ class StreamProtocol(HttpToolsProtocol):
 
     _active: ref[NotedCycle] | None = None
     _head = 0
+    _unread = 0
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, but not for ever: a connection without one counts in no other limit."""
         super().connection_made(transport)
         self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Bound what is held of a head that is not complete, such as one endless header line."""
+        super().data_received(data)
+        if self._deadline is None:
+            self._unread = 0
+            return
+        self._unread += len(data)
+        if self._unread > 2 * MAX_HEAD:
+            self.transport.abort()
 
     def on_message_begin(self) -> None:
         """Begin to count a request head."""
