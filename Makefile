@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python chooses the interpreter; ARGS=... goes to pytest (test) or the command (demo, lock).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint cluster bench lock clean
 export PYTHON
 
 help: ## Show these targets
@@ -21,6 +21,10 @@ test: ## Install the test tools and programs, then run every check and test
 lint: ## Run the checks without the tests
 	@scripts/setup --dev
 	@scripts/test --checks
+
+cluster: ## Start Redis, two hubs and nginx on loopback, to try (ARGS=--port 9000)
+	@scripts/setup --test
+	@scripts/cluster $(ARGS)
 
 bench: ## Measure sseal beside others; takes a quarter of an hour (ARGS=--quick for a look)
 	@scripts/bench $(ARGS)
