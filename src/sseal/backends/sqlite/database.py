@@ -1,0 +1,214 @@
+"""One SQLite file: opened by the first who needs it in a process, closed by the last."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from ...clock import Clock
+from ...errors import InvalidInput, Unavailable
+from . import epochs, schema
+from .faults import Faults, at_open
+from .lock import OpenLock
+from .watcher import Listener, Watcher
+from .worker import Handler, Job, Worker
+from .writer import Writer
+
+__all__ = ["Database", "Listener"]
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for others while the file is opened."""
+
+_Thread = TypeVar("_Thread", bound=Worker)
+
+
+class Database:
+    """A file that broker and store of a process may share; each opens it and closes it.
+
+    One thread writes, one reads, and one watches for what other processes have written, once somebody listens.
+
+    :param path: the file; made when it is missing, readable by its owner only. ``<path>-lock`` stands beside it.
+    :param clock: where the times in the file come from.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], clock: Clock) -> None:
+        if os.fspath(path) in ("", ":memory:"):
+            raise InvalidInput("broker", "names no file; use memory:// for a log that is forgotten")
+        self.path = Path(path).absolute()
+        self.clock = clock
+        self._users = 0
+        self._turn = asyncio.Lock()
+        self._faults = Faults(clock)
+        self._lock: OpenLock | None = None
+        self._file = (0, 0)
+        self._reader: Worker | None = None
+        self._writer: Writer | None = None
+        self._watcher: Watcher | None = None
+
+    @property
+    def lost_since(self) -> float | None:
+        """Since when the file cannot be read (``Clock.monotonic``); None while it can, or nobody listens."""
+        return None if self._watcher is None else self._watcher.lost_since
+
+    async def open(self, setting: str) -> None:
+        """Start the threads, unless they run; the first process that opens the file starts a new epoch (W10).
+
+        :param setting: what errors name.
+        :raises InvalidInput: the file cannot be used; says why and what to do.
+        :raises Unavailable: not now: it is locked, or its disk is full.
+        """
+        async with self._turn:
+            if not self._users:
+                await _in_thread(lambda: self._prepare(setting))
+                self._reader = Worker("read", lambda: schema.connect(self.path, patience=1.0), self._faults)
+                self._writer = Writer(self.path, self._connect_writer, self._faults, self.same_file, self._wake_own)
+                self._reader.start()
+                self._writer.start()
+            self._users += 1
+
+    async def close(self) -> None:
+        """Finish what waits and end the threads when this was the last user."""
+        async with self._turn:
+            self._users -= 1
+            if self._users or self._writer is None or self._reader is None or self._lock is None:
+                return
+            if self._watcher is not None:
+                await self._watcher.end()
+                self._watcher = None
+            await self._writer.end()
+            await self._reader.end()
+            self._lock.release()
+            self._writer = self._reader = self._lock = None
+
+    async def write(self, handler: Handler, item: Any, *, size: int = 0, wake: bool = False) -> Any:
+        """Have something written; returns when it is on the disk.
+
+        :param handler: does all that waits for it at once, in one transaction.
+        :param size: bytes held while it waits.
+        :param wake: tell the listeners of all processes at once, instead of within 50 ms.
+        :raises Unavailable: ``code`` says why: busy, disk_full, read_only, broker_failed, outcome_unknown.
+        """
+        return await _of(self._writer).call(handler, item, size=size, wake=wake)
+
+    async def read(self, handler: Handler, item: Any) -> Any:
+        """Have something read, in one snapshot.
+
+        :raises Unavailable: not now.
+        """
+        return await _of(self._reader).call(handler, item)
+
+    def post(self, job: Job) -> None:
+        """Have something written that only the threads wait for, if anybody; callable from them.
+
+        :raises Unavailable: too much waits already.
+        """
+        _of(self._writer).offer(job)
+
+    async def listen(self, listener: Listener) -> None:
+        """Have a listener look at the file from now on, whenever something was written."""
+        if self._watcher is None:
+            self._watcher = Watcher(self, self._faults, asyncio.get_running_loop())
+        await self._watcher.add(listener)
+
+    async def unlisten(self, listener: Listener) -> None:
+        """Leave a listener alone."""
+        if self._watcher is not None:
+            await self._watcher.remove(listener)
+
+    async def look(self) -> None:
+        """Have all listeners look now; returns when they have.
+
+        :raises Unavailable: the file cannot be read.
+        """
+        if self._watcher is not None:
+            await self._watcher.look()
+
+    def same_file(self) -> None:
+        """Make sure that the path still names the file that was opened.
+
+        :raises Unavailable: it was deleted or replaced.
+        """
+        try:
+            found = _identity(self.path)
+        except OSError:
+            found = (0, 0)
+        if found != self._file:
+            what = f"{self.path} was deleted or replaced while it was open; put it back, or restart every hub"
+            raise Unavailable(what, code="broker_failed", retry_after=30.0)
+
+    def _wake_own(self) -> None:
+        if self._watcher is not None:
+            self._watcher.wake()
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        # Never waits by itself: the writer's own waits are shorter.
+        return schema.connect(self.path, patience=0.0)
+
+    def _prepare(self, setting: str) -> None:
+        try:
+            schema.create(self.path, setting)
+            self._lock = OpenLock(f"{self.path}-lock")
+            self._adopt(setting, self._lock)
+        except (sqlite3.Error, OSError) as error:
+            raise at_open(error, setting, str(self.path)) from None
+        finally:
+            if self._lock is not None and self._file == (0, 0):
+                self._lock.release()
+                self._lock = None
+
+    def _adopt(self, setting: str, lock: OpenLock) -> None:
+        self._file = (0, 0)
+        alone = lock.acquire()
+        connection = schema.connect(self.path, patience=PATIENCE)
+        try:
+            schema.adopt(connection, setting, self.path, alone=alone)
+            if alone:
+                connection.execute("BEGIN IMMEDIATE")
+                epochs.begin(connection)
+                connection.execute("DELETE FROM listener")
+                connection.execute("COMMIT")
+                lock.share()
+            self._file = _identity(self.path)
+        finally:
+            connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _of(worker: _Thread | None) -> _Thread:
+    if worker is None:
+        raise Unavailable("the log is closed", code="broker_closed")
+    return worker
+
+
+async def _in_thread(function: Callable[[], None]) -> None:
+    """Run a function in a thread of its own; the default executor may be full of the application's work."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - goes to the caller
+            loop.call_soon_threadsafe(finish, error)
+        else:
+            loop.call_soon_threadsafe(finish, None)
+
+    threading.Thread(target=work, name="sseal-sqlite-open", daemon=True).start()
+    await done

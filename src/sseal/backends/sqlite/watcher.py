@@ -1,0 +1,255 @@
+"""The thread that watches a file for what others have written, and hands it to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ...clock import Clock
+from ...errors import SsealError, Unavailable
+from .bell import Bell
+from .faults import Faults, translate
+from .rows import micros
+from .schema import connect
+from .worker import Handler, Job
+
+if TYPE_CHECKING:
+    from .database import Database
+
+__all__ = ["ALIVE", "Listener", "Watcher"]
+
+POLL: Final = 0.05
+"""Seconds between two looks at the file's version, for datagrams that were lost or cannot be sent."""
+BEAT: Final = 5.0
+ALIVE: Final = 15.0
+"""Seconds after its last heartbeat for which a process counts as alive: two may be late."""
+
+logger = logging.getLogger("sseal.sqlite")
+
+
+class Listener(Protocol):
+    """Somebody who wants to know what was written. Errors of the file pass through to the watcher."""
+
+    def look(self, connection: sqlite3.Connection, watcher: Watcher) -> None:
+        """Read what is new; in the watching thread."""
+        ...
+
+    def returned(self, watcher: Watcher) -> None:
+        """Learn that the file can be read again, before the next look; in the watching thread."""
+        ...
+
+    def beat(self, connection: sqlite3.Connection) -> None:
+        """Say that one is alive, and tidy up a bounded part; in the writing thread, about every 5 s."""
+        ...
+
+
+class Watcher:
+    """Lets listeners look whenever the file has changed.
+
+    A datagram wakes it after a commit (W28); whether there is something new is told by ``data_version`` alone, so
+    that nobody who rings without reason costs more than a glance.
+
+    :param database: the file.
+    :param loop: where `call` runs things.
+    """
+
+    def __init__(self, database: Database, faults: Faults, loop: asyncio.AbstractEventLoop) -> None:
+        self.lost_since: float | None = None
+        self._database = database
+        self._clock: Clock = database.clock
+        self._faults = faults
+        self._loop = loop
+        self._bell = Bell()
+        self._listeners: tuple[Listener, ...] = ()
+        self._wanted: list[Future[None]] = []
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._ended: Future[None] = Future()
+        self._last_beat = -BEAT
+        self._version = -1
+        self._thread = threading.Thread(target=self._run, name="sseal-sqlite-watch", daemon=True)
+        self._thread.start()
+
+    async def add(self, listener: Listener) -> None:
+        """Let a listener look from now on; others know of this process when it returns."""
+        self._listeners = (*self._listeners, listener)
+        await self._database.write(self._beat, None)
+        self._last_beat = self._clock.monotonic()
+
+    async def remove(self, listener: Listener) -> None:
+        """Leave a listener alone; when it returns, it does not look any more."""
+        self._listeners = tuple(other for other in self._listeners if other is not listener)
+        try:
+            await self.look()
+        except Unavailable:
+            return  # the last look is over all the same
+
+    async def look(self) -> None:
+        """Have everybody look now.
+
+        :raises Unavailable: the file cannot be read.
+        """
+        wanted: Future[None] = Future()
+        with self._lock:
+            if self._closing.is_set():
+                return
+            self._wanted.append(wanted)
+        self._bell.ring_own()
+        await asyncio.wrap_future(wanted)
+
+    def wake(self) -> None:
+        """Look soon; callable from any thread."""
+        if not self._closing.is_set():
+            self._bell.ring_own()
+
+    def call(self, function: Callable[[], object]) -> bool:
+        """Run a function in the event loop and wait until it is done; tell whether it was.
+
+        Called in the watching thread, which thereby never reads further ahead than the loop can follow.
+        """
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                function()
+            except Exception:
+                logger.exception("a listener failed")
+            finally:
+                done.set()
+
+        try:
+            self._loop.call_soon_threadsafe(run)
+        except RuntimeError:
+            return False  # the loop is closed
+        return self._await(done)
+
+    def call_async(self, function: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Run a coroutine in the event loop and wait until it is done; tell whether it was."""
+        done = threading.Event()
+        try:
+            task = asyncio.run_coroutine_threadsafe(_logged(function), self._loop)
+        except RuntimeError:
+            return False
+        task.add_done_callback(lambda _: done.set())
+        return self._await(done)
+
+    def write(self, handler: Handler, item: Any) -> Any:
+        """Have something written and wait for it; called in the watching thread.
+
+        :raises Unavailable: it could not be written.
+        """
+        reply: Future[Any] = Future()
+        self._database.post(Job(handler, item, wake=True, reply=reply))
+        while not self._closing.is_set():
+            try:
+                return reply.result(0.2)
+            except TimeoutError:
+                continue
+        raise Unavailable("the log is closed", code="broker_closed")
+
+    async def end(self) -> None:
+        """End the thread and take the address out of the file."""
+        self._closing.set()
+        self._bell.ring_own()
+        await asyncio.wrap_future(self._ended)
+        self._thread.join()
+        if self._bell.address is not None:
+            try:
+                await self._database.write(_leave, self._bell.address)
+            except Unavailable:
+                logger.debug("the address stays until its heartbeat is old")
+        self._bell.close()
+
+    def _await(self, done: threading.Event) -> bool:
+        while not done.wait(0.1):
+            if self._closing.is_set():
+                return False
+        return True
+
+    def _run(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while not self._closing.is_set():
+            with self._lock:
+                wanted, self._wanted = self._wanted, []
+            try:
+                self._database.same_file()
+                connection = connection or connect(self._database.path, patience=1.0)
+                self._look(connection)
+            except (sqlite3.Error, SsealError) as error:
+                if connection is not None:
+                    connection.close()
+                connection = None
+                self._lose(error, wanted)
+            except Exception:
+                logger.exception("a listener failed")
+                self._version = -1
+            for reply in wanted:
+                if not reply.done():
+                    reply.set_result(None)
+            self._beat_if_due()
+            self._bell.wait(POLL)
+        if connection is not None:
+            connection.close()
+        with self._lock:
+            wanted, self._wanted = self._wanted, []
+        for reply in wanted:
+            reply.set_result(None)
+        self._ended.set_result(None)
+
+    def _look(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version == self._version and self.lost_since is None:
+            return
+        for listener in self._listeners:
+            if self.lost_since is not None:
+                listener.returned(self)
+            listener.look(connection, self)
+        self._version = version
+        self.lost_since = None
+
+    def _lose(self, error: Exception, wanted: Sequence[Future[None]]) -> None:
+        fault = translate(error) if isinstance(error, sqlite3.Error) else error
+        if isinstance(fault, SsealError) and not self._closing.is_set():
+            self._faults.report(fault)
+        if self.lost_since is None:
+            self.lost_since = self._clock.monotonic()
+        for reply in wanted:
+            reply.set_exception(fault)
+
+    def _beat_if_due(self) -> None:
+        if not self._listeners or self._clock.monotonic() - self._last_beat < BEAT:
+            return
+        self._last_beat = self._clock.monotonic()
+        try:
+            self._database.post(Job(self._beat, None))
+        except Unavailable:
+            return  # the next one may go through
+
+    def _beat(self, connection: sqlite3.Connection, items: Sequence[None]) -> list[None]:
+        now = micros(self._clock.wall())
+        if self._bell.address is not None:
+            connection.execute(
+                "INSERT INTO listener VALUES (?, ?) ON CONFLICT (address) DO UPDATE SET beat = excluded.beat",
+                (self._bell.address, now),
+            )
+        connection.execute("DELETE FROM listener WHERE abs(beat - ?) > ?", (now, micros(ALIVE)))
+        for listener in self._listeners:
+            listener.beat(connection)
+        return [None] * len(items)
+
+
+async def _logged(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        await function()
+    except Exception:
+        logger.exception("a listener failed")
+
+
+def _leave(connection: sqlite3.Connection, addresses: Sequence[str]) -> list[None]:
+    connection.executemany("DELETE FROM listener WHERE address = ?", [(address,) for address in addresses])
+    return [None] * len(addresses)

@@ -1,0 +1,93 @@
+"""Reading back what was appended, by whatever process, in order (W28)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ...backends.sqlite.epochs import Tip, settle
+from ...backends.sqlite.rows import decode
+from ...backends.sqlite.watcher import Watcher
+from ..base import Entry
+from .log import EVENT, PAGE_BYTES, entry
+
+__all__ = ["Receiver", "Tail"]
+
+PAGE: Final = 500
+"""Entries handed to the event loop at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """What a tail tells its broker, in the event loop."""
+
+    deliver: Callable[[Sequence[Entry], int], None]
+    missed: Callable[[int], None]
+    turned: Callable[[Tip], None]
+    returned: Callable[[], Coroutine[Any, Any, None]]
+    beat: Callable[[sqlite3.Connection], object]
+
+
+class Tail:
+    """Follows the log from a tip on; works in the watching thread, one page ahead of the event loop at most."""
+
+    def __init__(self, tip: Tip, receiver: Receiver) -> None:
+        self._tip = tip
+        self._receiver = receiver
+
+    def look(self, connection: sqlite3.Connection, watcher: Watcher) -> None:
+        """Hand out everything new."""
+        more = True
+        while more:
+            more = self._page(connection, watcher)
+
+    def returned(self, watcher: Watcher) -> None:
+        """Let the hub do what it has to before anything is delivered (W17)."""
+        watcher.call_async(self._receiver.returned)
+
+    def beat(self, connection: sqlite3.Connection) -> None:
+        """Let the broker trim what is too old."""
+        self._receiver.beat(connection)
+
+    def _page(self, connection: sqlite3.Connection, watcher: Watcher) -> bool:
+        """Hand out a page; tell whether there may be more."""
+        epoch, head, trimmed, rows = _read(connection, self._tip.head)
+        if epoch != self._tip.lineage.epoch or head < self._tip.head:
+            tip: Tip = watcher.write(_settle, self._tip)
+            self._tip = tip
+            return watcher.call(lambda: self._receiver.turned(tip))
+        if trimmed > self._tip.head and not watcher.call(lambda: self._receiver.missed(trimmed)):
+            return False
+        entries = [entry(values) for values in rows]
+        last = entries[-1].offset if entries else head
+        if last > self._tip.head:
+            self._tip = Tip(self._tip.lineage, last)
+            return watcher.call(lambda: self._receiver.deliver(entries, last)) and last < head
+        return False
+
+
+def _read(connection: sqlite3.Connection, after: int) -> tuple[str, int, int, list[list[Any]]]:
+    """Return epoch, head, newest trimmed offset, and the entries after an offset: in one statement, one snapshot."""
+    epoch, head, trimmed, events = connection.execute(
+        f"""
+        SELECT epoch, head, trimmed, (
+            SELECT json_group_array({EVENT}) FROM (
+                SELECT * FROM event WHERE "offset" > ?1 AND "offset" <= (
+                    SELECT max("offset") FROM (
+                        SELECT "offset", sum(bytes) OVER (ORDER BY "offset") - bytes AS before FROM (
+                            SELECT "offset", bytes FROM event WHERE "offset" > ?1 ORDER BY "offset" LIMIT ?2
+                        )
+                    ) WHERE before < ?3
+                )
+            )
+        ) FROM log
+        """,  # noqa: S608 - a constant
+        (after, PAGE, PAGE_BYTES),
+    ).fetchone()
+    return epoch, head, trimmed, sorted(decode(events))
+
+
+def _settle(connection: sqlite3.Connection, known: Sequence[Tip]) -> list[Tip]:
+    return [settle(connection, tip) for tip in known]
