@@ -25,6 +25,8 @@ __all__ = ["ALIVE", "Listener", "Watcher"]
 
 POLL: Final = 0.05
 """Seconds between two looks at the file's version, for datagrams that were lost or cannot be sent."""
+QUIET: Final = 20
+"""Looks in which nothing was new, after which there are half as many: an idle hub shall cost next to nothing."""
 BEAT: Final = 5.0
 ALIVE: Final = 15.0
 """Seconds after its last heartbeat for which a process counts as alive: two may be late."""
@@ -72,6 +74,7 @@ class Watcher:
         self._ended: Future[None] = Future()
         self._last_beat = -BEAT
         self._version = -1
+        self._quiet = 0
         self._thread = threading.Thread(target=self._run, name="sseal-sqlite-watch", daemon=True)
         self._thread.start()
 
@@ -192,7 +195,7 @@ class Watcher:
                 if not reply.done():
                     reply.set_result(None)
             self._beat_if_due()
-            self._bell.wait(POLL)
+            self._bell.wait(POLL if self._quiet < QUIET else 2 * POLL)
         if connection is not None:
             connection.close()
         with self._lock:
@@ -204,7 +207,9 @@ class Watcher:
     def _look(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version == self._version and self.lost_since is None:
+            self._quiet += 1
             return
+        self._quiet = 0
         for listener in self._listeners:
             if self.lost_since is not None:
                 listener.returned(self)
