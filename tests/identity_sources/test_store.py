@@ -1,8 +1,6 @@
-"""The store of one process: records that expire, one taker, an ordered log."""
+"""The store of one process beyond what every store promises (test_store_conformance.py): its bounds, and a model."""
 
 from __future__ import annotations
-
-import asyncio
 
 import pytest
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from asgi.driver import T0, HandClock
 from sseal.errors import Unavailable
 from sseal.identity_sources.store import MemoryStore
+from sseal.testing.conformance.nodes import Ear
 
 
 @pytest.fixture
@@ -23,57 +22,6 @@ def clock() -> HandClock:
 def store(clock: HandClock) -> MemoryStore:
     """Return an empty store."""
     return MemoryStore(clock)
-
-
-async def test_a_record_lives_until_its_moment(store: MemoryStore, clock: HandClock) -> None:
-    """Up to its end it is there, at its end it is not, for every kind of reading."""
-    await store.put("k", b"v", T0 + 10)
-    clock.turn(9.9)
-    assert await store.get("k") == b"v"
-    clock.turn(0.1)
-    assert await store.get("k") is None
-    assert await store.take("k") is None
-    assert len(store) == 0
-
-
-async def test_of_all_takers_one_gets_it(store: MemoryStore) -> None:
-    """Reading and deleting is one step, so a ticket is spent once."""
-    await store.put("k", b"v", T0 + 10)
-    taken = await asyncio.gather(*(store.take("k") for _ in range(5)))
-    assert sorted(taken, key=bool) == [None, None, None, None, b"v"]
-    assert await store.get("k") is None
-
-
-SWAPS = [
-    # there, expected, new, swapped, there afterwards
-    (b"a", b"a", b"b", True, b"b"),
-    (b"a", b"x", b"b", False, b"a"),
-    (b"a", None, b"b", False, b"a"),
-    (None, None, b"b", True, b"b"),
-    (None, b"a", b"b", False, None),
-    (b"a", b"a", None, True, None),
-    (b"a", b"x", None, False, b"a"),
-    (None, None, None, True, None),
-]
-
-
-@pytest.mark.parametrize(("there", "expected", "new", "swapped", "after"), SWAPS)
-async def test_law_of_the_swap(
-    store: MemoryStore, there: bytes | None, expected: bytes | None, new: bytes | None, swapped: bool, after: bytes
-) -> None:
-    """It writes only over what the caller has seen."""
-    if there is not None:
-        await store.put("k", there, T0 + 10)
-    assert await store.swap("k", expected, new, T0 + 10) is swapped
-    assert await store.get("k") == after
-
-
-async def test_an_expired_record_counts_as_absent_in_a_swap(store: MemoryStore, clock: HandClock) -> None:
-    """Nobody can prolong what is over."""
-    await store.put("k", b"a", T0 + 10)
-    clock.turn(10)
-    assert not await store.swap("k", b"a", b"b", T0 + 99)
-    assert await store.swap("k", None, b"b", T0 + 99)
 
 
 async def test_a_full_store_refuses_and_keeps_what_it_has(clock: HandClock) -> None:
@@ -107,29 +55,14 @@ async def test_a_prolonged_record_outlives_its_first_end(store: MemoryStore, clo
     assert await store.get("k") == b"v"
 
 
-async def test_the_revocation_log_is_ordered_and_signalled(store: MemoryStore) -> None:
-    """Every hub reads on from where it was; a signal says that there is more (W17)."""
-    signals = []
-    await store.open(lambda: signals.append(1))
-    numbers = [await store.revoke(record, T0 + 99) for record in (b"a", b"b", b"c")]
-    assert numbers == sorted(set(numbers))
-    assert [record for _, record in await store.revocations(0)] == [b"a", b"b", b"c"]
-    assert await store.revocations(numbers[0]) == [(numbers[1], b"b"), (numbers[2], b"c")]
-    assert await store.revocations(numbers[2]) == []
-    assert len(signals) == 3
+async def test_a_closed_store_signals_nothing(store: MemoryStore) -> None:
+    """A hub that has gone is not called back."""
+    heard = Ear()
+    await store.open("node", heard)
+    await store.revoke(b"a", T0 + 99)
     await store.close()
-    await store.close()
-    await store.revoke(b"d", T0 + 99)
-    assert len(signals) == 3
-
-
-async def test_the_revocation_log_forgets_what_is_over(store: MemoryStore, clock: HandClock) -> None:
-    """Numbers go on, entries that concern nothing any more go."""
-    await store.revoke(b"a", T0 + 10)
-    clock.turn(10)
-    last = await store.revoke(b"b", T0 + 99)
-    assert await store.revocations(0) == [(last, b"b")]
-    assert last == 2
+    await store.revoke(b"b", T0 + 99)
+    assert heard.signals == 1
 
 
 class StoreAgainstDict(RuleBasedStateMachine):

@@ -44,11 +44,12 @@ class MemoryBroker:
         self._floor = (0, 0.0)
         self._keys: dict[tuple[tuple[str, str], str], tuple[bytes, int, float]] = {}
         self._intake: Intake | None = None
+        self._opened_at = 0
         self._open = False
 
     async def open(self, intake: Intake | None) -> None:
         """Hand every later entry to ``intake``."""
-        self._intake, self._open = intake, True
+        self._intake, self._open, self._opened_at = intake, True, self._head
 
     async def close(self) -> None:
         """Forget whom to hand entries to; the log itself stays readable."""
@@ -97,6 +98,7 @@ class MemoryBroker:
                     claimed[draft.key.scope, draft.key.key] = (draft.key.digest, offset)
             offsets.append(offset)
         for key, (digest, offset) in claimed.items():
+            self._keys.pop(key, None)  # of yesterday: the new one goes to the end of the line
             self._keys[key] = (digest, offset, now + KEY_LIFETIME)
         while len(self._keys) > MAX_KEYS:
             del self._keys[next(iter(self._keys))]
@@ -118,7 +120,8 @@ class MemoryBroker:
         scanned = False
         for topic in topics.exact:
             index = self._by_topic.get(topic, [])
-            for entry in index[bisect_right(index, after, key=_offset) :]:
+            start = bisect_right(index, after, key=_offset)
+            for entry in index[start : start + limit + 1]:
                 found[entry.offset] = entry
         if topics.patterns:
             start = bisect_right(self._entries, after, lo=self._start, key=_offset)
@@ -152,9 +155,9 @@ class MemoryBroker:
         return newest
 
     async def listen(self, topics: Iterable[str]) -> int:
-        """Everything is delivered anyway, from the start of the log."""
+        """Everything is delivered anyway, since the log was opened."""
         del topics
-        return 0
+        return self._opened_at
 
     async def forget(self, topics: Iterable[str]) -> None:
         """Nothing to do: delivery costs nothing here."""
@@ -182,9 +185,7 @@ class MemoryBroker:
     def _trim(self, now: float) -> None:
         keep = self._retention
         while (count := len(self._entries) - self._start) and (
-            count > keep.count
-            or self._size > keep.size
-            or self._entries[self._start].published_at <= now - keep.age
+            count > keep.count or self._size > keep.size or self._entries[self._start].published_at <= now - keep.age
         ):
             entry = self._entries[self._start]
             self._start += 1

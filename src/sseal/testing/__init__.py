@@ -1,8 +1,22 @@
-"""For the tests of those who use sseal: a clock to turn by hand, and endless streams without a server."""
+"""For the tests of those who use sseal: a clock to turn by hand, streams without a server, proofs of engines."""
 
 from __future__ import annotations
 
 from .asgi import AsgiStream, Response, StreamEnded, open_stream, request
 from .clock import ManualClock
+from .conformance import BROKER_CHECKS, STORE_CHECKS, Check, ConformanceError, Promise, World
 
-__all__ = ["AsgiStream", "ManualClock", "Response", "StreamEnded", "open_stream", "request"]
+__all__ = [
+    "BROKER_CHECKS",
+    "STORE_CHECKS",
+    "AsgiStream",
+    "Check",
+    "ConformanceError",
+    "ManualClock",
+    "Promise",
+    "Response",
+    "StreamEnded",
+    "World",
+    "open_stream",
+    "request",
+]

@@ -1,0 +1,165 @@
+"""Hubs on the log of a world: what they were handed, what they read, what they publish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from ...brokers import CANARY_ROOT, Broker, Draft, Entry, IdempotencyKey, Page
+from ...subscription import NO_BOUNDS, TopicSet
+from .world import World, equal, eventually, expect
+
+__all__ = ["Hub", "Recorder", "canary", "crew", "draft", "everything", "hub", "keyed", "offsets"]
+
+FENCE = "fence"
+
+
+class Recorder:
+    """An intake that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.turns = 0
+        self.missing: list[tuple[tuple[str, ...] | None, int]] = []
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Write the entries down."""
+        self.entries += entries
+
+    def turned(self) -> None:
+        """Count the turns."""
+        self.turns += 1
+
+    def missed(self, names: Sequence[str] | None, upto: int) -> None:
+        """Write down what was missed."""
+        self.missing.append((None if names is None else tuple(names), upto))
+
+    async def returned(self) -> None:
+        """Nothing has to be done."""
+
+
+@dataclass(slots=True)
+class Hub:
+    """An open broker, and what it has told."""
+
+    broker: Broker
+    told: Recorder = field(default_factory=Recorder)
+
+    def given(self, *topics: str, after: int = 0) -> list[Entry]:
+        """Return what was handed out of these topics, in the order in which it was."""
+        matches = TopicSet.of(*topics).matcher()
+        return [entry for entry in self.told.entries if matches(entry.topics) and entry.offset > after]
+
+    async def handed(self, offset: int) -> None:
+        """Wait until the entry with this offset was handed out."""
+        await eventually(lambda: offset in offsets(self.told.entries), "an entry is handed out")
+
+    async def publish(self, *drafts: Draft) -> list[int]:
+        """Publish, and see that there is one offset for each draft."""
+        numbers = await self.broker.publish(drafts)
+        equal(len(numbers), len(drafts), "offsets returned by publish()")
+        return numbers
+
+    async def page(
+        self,
+        topics: TopicSet,
+        after: int,
+        upto: int | None = None,
+        *,
+        limit: int = 1_000,
+        since: Mapping[str, float] = NO_BOUNDS,
+    ) -> Page:
+        """Read one page, and see that it is one: bounded, in order, inside its range, and leading on."""
+        page = await self.broker.history(topics, after, upto, limit=limit, since=since)
+        numbers = [entry.offset for entry in page.entries]
+        what = f"a page of {topics.names} after {after} up to {upto}, at most {limit}"
+        expect(len(numbers) <= limit, f"{what} holds {len(numbers)} entries")
+        expect(_rising([after, *numbers]), f"{what} is not in order after its start: {numbers[:50]}")
+        expect(not numbers or numbers[-1] <= page.upto, f"{what} goes beyond its upto {page.upto}")
+        expect(upto is None or not numbers or numbers[-1] <= upto, f"{what} goes beyond what was asked for")
+        expect(page.upto > after or not page.more, f"{what} says more, and does not lead on")
+        expect(page.lost == 0 or page.lost > after, f"{what} lost {page.lost}, which is before its start")
+        return page
+
+    async def history(self, *topics: str, after: int = 0, upto: int | None = None, limit: int = 1_000) -> list[Entry]:
+        """Read all pages of one snapshot: from the head at the first page, if ``upto`` is None."""
+        found: list[Entry] = []
+        upto = await self.broker.newest() if upto is None else upto
+        more = True
+        while more:
+            page = await self.page(TopicSet.of(*topics), after, upto, limit=limit)
+            found += page.entries
+            after, more = page.upto, page.more
+        return found
+
+    async def lost(self, *topics: str, after: int = 0, since: Mapping[str, float] = NO_BOUNDS) -> int:
+        """Return what the log says is lost of these topics after an offset."""
+        return (await self.page(TopicSet.of(*topics), after, since=since)).lost
+
+
+async def hub(world: World, *listen: str) -> Hub:
+    """Open one more hub that listens to these topics."""
+    one = Hub(await world.broker())
+    await one.broker.open(one.told)
+    if listen:
+        await one.broker.listen(listen)
+    return one
+
+
+async def crew(world: World, *listen: str, size: int = 2) -> list[Hub]:
+    """Open several hubs that listen to these topics; one, where a log is not shared."""
+    size = size if "shared" in world.promises else 1
+    return [await hub(world, FENCE, *listen) for _ in range(size)]
+
+
+async def everything(hubs: Sequence[Hub]) -> None:
+    """Wait until every hub has been handed all that was published so far.
+
+    Two fences in turn: what comes doubled comes before the second at the latest, as hubs are handed all in order.
+    """
+    for _ in range(2):
+        (fence,) = await hubs[0].publish(draft(FENCE))
+        for one in hubs:
+            await one.handed(fence)
+    await asyncio.sleep(0)
+    for number, one in enumerate(hubs):
+        fault = _fault(offsets(one.told.entries))
+        expect(fault is None, f"hub {number} was not handed entries in order and once: {fault}")
+        equal(one.told.missing, [], f"hub {number} was told to have missed something of a log that keeps it")
+
+
+def draft(topic: str | tuple[str, ...] = "a", data: str = "", *, ttl: float | None = None) -> Draft:
+    """Return an ordinary event."""
+    return Draft(topics=(topic,) if isinstance(topic, str) else topic, type="message", data=data, ttl=ttl)
+
+
+def keyed(
+    key: str, data: str = "", *, topic: str = "a", digest: bytes | None = None, scope: tuple[str, str] = ("iss", "sub")
+) -> Draft:
+    """Return an event with an idempotency key; its digest stands for its data."""
+    claim = IdempotencyKey(scope=scope, key=key, digest=digest or (data.encode() + bytes(32))[:32])
+    return Draft(topics=(topic,), type="message", data=data, key=claim)
+
+
+def canary(node: str) -> Draft:
+    """Return what `/readyz` publishes."""
+    return Draft(topics=(f"{CANARY_ROOT}/{node}",), type="canary", data="", ttl=1.0)
+
+
+def offsets(entries: Iterable[Entry]) -> list[int]:
+    """Return the offsets of some entries."""
+    return [entry.offset for entry in entries]
+
+
+def _rising(numbers: Sequence[int]) -> bool:
+    return _fault(numbers) is None
+
+
+def _fault(numbers: Sequence[int]) -> str | None:
+    """Return the surroundings of the first offset that is not above the one before."""
+    for at, (one, other) in enumerate(pairwise(numbers)):
+        if one >= other:
+            return f"... {', '.join(map(str, numbers[max(0, at - 3) : at + 5]))} ..."
+    return None

@@ -1,0 +1,17 @@
+"""Every engine keeps every promise of `Broker`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engines import Engine, combinations
+from sseal.testing import BROKER_CHECKS, Check
+
+
+@pytest.mark.parametrize(("engine", "check"), combinations(BROKER_CHECKS))
+async def test_conformance(engine: Engine, check: Check, tmp_path: Path) -> None:
+    """A check of the suite holds on an engine."""
+    async with engine.make(check.retention, tmp_path) as world:
+        await check(world)
