@@ -113,6 +113,15 @@ class Hub:
             await asyncio.sleep(0.005)
         return self.recorder.entries
 
+    async def fill(self, keys: list[str]) -> None:
+        """Write records."""
+        for key in keys:
+            await self.store.put(key, b"old", time.time() + 60)
+
+    async def send_mail(self, node: str, body: str) -> bool:
+        """Send to a node."""
+        return await self.store.send(node, body.encode())
+
     async def take(self, keys: list[str]) -> list[str]:
         """Return which of these records this process got."""
         taken = await asyncio.gather(*(self.store.take(key) for key in keys))
