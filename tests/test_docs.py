@@ -861,8 +861,8 @@ def _codes() -> set[str]:
             if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
                 found.add(node.value.value)
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "code":
-                assert isinstance(node.value, ast.Constant)
-                found.add(node.value.value)
+                if isinstance(node.value, ast.Constant):  # else it is another kind of code: SQLite's
+                    found.add(node.value.value)
     return found
 
 

@@ -124,7 +124,8 @@ def test_the_start_says_what_an_operator_asks_first(server: Running) -> None:
     record = next(record for record in server.records() if record["message"] == "listening")
     assert record["address"] == server.url
     assert record["ways"] == "bearer, ticket, resume, query"
-    assert record["broker"] == "memory://"
+    assert record["broker"] == "sqlite:///sseal.db"
+    assert record["workers"] == 1
     assert record["cookie"] == "__Host-sseal"
     assert record["version"]
     server.wait_for("tokens in the query are accepted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -46,6 +47,7 @@ def test_json_has_one_object_a_line_with_all_fields(setup: Setup) -> None:
     (record,) = records(stream)
     assert record.pop("time").endswith("Z")
     assert record == {
+        "process": os.getpid(),
         "message": "stream closed",
         "level": "info",
         "logger": "sseal.access",

@@ -57,10 +57,10 @@ def serve(settings: Settings) -> None:
     # It speaks of the workers of a server that starts them itself; here the setting `workers` does.
     os.environ.pop("WEB_CONCURRENCY", None)
     listener = listen(settings.host, settings.port)
-    announce = partial(_announce, settings, listener)
+    announce = partial(_announce, settings, listener.getsockname())
     if settings.workers > 1:
-        listener.listen(BACKLOG)
-        supervise(settings.workers, _work, settings.model_dump(), listener, ready=announce)
+        listeners = share(listener, settings.workers)
+        supervise(_work, settings.model_dump(), listeners, ready=announce)
     else:
         _serve(settings, listener, announce)
     logger.info("stopped")
@@ -119,6 +119,33 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise InvalidInput("port", f"cannot listen on {host}:{port} ({error.strerror}); choose another") from None
     return listener
+
+
+def share(listener: socket.socket, count: int) -> list[socket.socket]:
+    """Return as many listening sockets on the address of one, which is closed; the kernel spreads clients evenly.
+
+    From one common socket the worker that wakes first takes all that wait: streams would pile up on it.
+
+    :raises InvalidInput: somebody else took the address in between.
+    """
+    family, address = listener.family, listener.getsockname()
+    listener.close()
+    made = []
+    for _ in range(count):
+        each = socket.socket(family, socket.SOCK_STREAM)
+        made.append(each)
+        try:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            each.bind(address)
+            each.listen(BACKLOG)
+        except OSError as error:
+            for other in made:
+                other.close()
+            raise InvalidInput("port", f"cannot be shared by workers ({error.strerror}); choose another") from None
+    return made
 
 
 def run(
@@ -267,10 +294,10 @@ class _WithoutMetrics:
         await (not_found if hidden else self._app)(scope, receive, send)
 
 
-def _announce(settings: Settings, listener: socket.socket) -> None:
+def _announce(settings: Settings, address: tuple[Any, ...]) -> None:
     """Log what an operator wants to see first."""
     hub = settings.hub()
-    host, port = listener.getsockname()[:2]
+    host, port = address[:2]
     keys = bool(hub.jwt_secret or hub.jwt_public_key or hub.jwt_jwks_url)
     closed = {"own"} if keys else {"own", "bearer", "query"}
     logger.info(

@@ -1,4 +1,4 @@
-"""Several processes on one socket: started, replaced when they die, ended together."""
+"""Several processes on one address: started, replaced when they die, ended together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -72,7 +72,7 @@ class _Worker:
 class _Supervisor:
     """Keeps as many workers running as were asked for, until a signal."""
 
-    def __init__(self, start: Callable[[], _Worker]) -> None:
+    def __init__(self, start: Callable[[int], _Worker]) -> None:
         self._start = start
         self.workers: list[_Worker] = []
         self._signals: list[int] = []
@@ -89,7 +89,7 @@ class _Supervisor:
 
         :raises SsealError: one of them did not become ready.
         """
-        self.workers = [self._start() for _ in range(count)]
+        self.workers = [self._start(index) for index in range(count)]
         if not all(worker.wait_ready() for worker in self.workers):
             raise SsealError("a worker did not start; the log says why", code="not_started")
 
@@ -116,12 +116,12 @@ class _Supervisor:
         if early > 0 and self._wake.poll(early) and any(number != signal.SIGHUP for number in self._signals):
             return False
         self.workers[index].join(time.monotonic())
-        self.workers[index] = self._start()
+        self.workers[index] = self._start(index)
         return True
 
     def _replace(self, index: int) -> None:
         """Start a new worker, and end the old one once the new one answers."""
-        fresh = self._start()
+        fresh = self._start(index)
         if not fresh.wait_ready():
             logger.error("a new worker did not become ready; the old one goes on")
             fresh.end()
@@ -143,26 +143,28 @@ class _Supervisor:
 
 
 def supervise(
-    count: int, work: Work, settings: dict[str, Any], listener: socket.socket, *, ready: Callable[[], None]
+    work: Work, settings: dict[str, Any], listeners: Sequence[socket.socket], *, ready: Callable[[], None]
 ) -> None:
-    """Run ``work`` in so many processes until SIGTERM or SIGINT; SIGHUP replaces them one by one.
+    """Run ``work`` in a process per socket until SIGTERM or SIGINT; SIGHUP replaces them one by one.
 
-    uvicorn's own supervisor runs its own server class, and ends with workers that wait for their streams.
+    The sockets stay open here: who connects while a worker is being replaced waits for the new one. uvicorn's own
+    supervisor runs its own server class, and waits for workers that wait for their streams.
 
     :param settings: handed to each worker; must be picklable.
     :param ready: called once all answer requests.
     :raises SsealError: a worker did not start.
     """
-    supervisor = _Supervisor(lambda: _Worker(work, settings, listener))
+    supervisor = _Supervisor(lambda index: _Worker(work, settings, listeners[index]))
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     previous = {number: signal.signal(number, supervisor.signalled) for number in numbers}
     try:
-        supervisor.start(count)
+        supervisor.start(len(listeners))
         ready()
         supervisor.watch()
     finally:
         supervisor.end()
-        listener.close()
+        for listener in listeners:
+            listener.close()
         for number, handler in previous.items():
             signal.signal(number, handler)
 

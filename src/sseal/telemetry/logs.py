@@ -8,6 +8,7 @@ traceback.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TextIO
@@ -82,11 +83,19 @@ def _formatter(*, console: bool, colors: bool) -> logging.Formatter:
         renderer = structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time", sort_keys=False, pad_event_to=14)
         final: list[Processor] = [_printable, renderer]
     else:
+        common.append(_process)
         final = [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer(default=str)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=common,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
     )
+
+
+def _process(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Say which worker it was."""
+    del logger, method
+    event["process"] = os.getpid()
+    return event
 
 
 def _redacted(logger: Any, method: str, event: EventDict) -> EventDict:

@@ -1,0 +1,170 @@
+"""``sseal serve --workers``: several processes that are one hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from running import SECRET, Running, call, eventually, serving
+from servers import RawStream, ask
+from sseal.auth.jwt import sign
+
+WORKERS = 4
+
+
+def headers() -> dict[str, str]:
+    """Return what somebody sends who may do everything."""
+    grants = {"subscribe": ["**"], "publish": ["**"], "admin": True}
+    token = sign({"sub": "root", "exp": time.time() + 3600, "sseal": grants}, SECRET)
+    return {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+
+
+@pytest.fixture
+def server(tmp_path: Path, time_unit: float) -> Iterator[Running]:
+    """Serve with four workers on a file."""
+    limits = {"limits__streams_per_subject": "0", "limits__connects_per_minute_per_subject": "0"}
+    with serving(tmp_path, time_unit, "--workers", str(WORKERS), **limits) as running:
+        yield running
+
+
+def children(server: Running) -> dict[int, str]:
+    """Return the processes of the workers, with the node each is; those that are no workers are left out."""
+    found = {}
+    for record in server.records():
+        if record["message"] == "hub started":
+            found[record["process"]] = record["node"]
+    alive = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return {int(pid): found[int(pid)] for pid in alive if int(pid) in found}
+
+
+async def opened(port: int, count: int, stack: contextlib.AsyncExitStack) -> dict[str, list[RawStream]]:
+    """Open streams; return them by the node that holds them."""
+    found: dict[str, list[RawStream]] = {}
+    for _ in range(count):
+        stream = await stack.enter_async_context(ask(port, "/events?topic=a", headers=headers()))
+        auth = await stream.until("auth")
+        found.setdefault(json.loads(auth.data)["connection"].partition(".")[0], []).append(stream)
+    return found
+
+
+def publish(server: Running, data: str) -> None:
+    """Publish one event."""
+    status, _, body = call(f"{server.url}/events", {"topic": "a", "data": data}, headers=headers())
+    assert status == 201, body
+
+
+async def test_workers_are_one_hub(server: Running) -> None:
+    """Clients are spread over all workers, and an event published in one reaches the streams of all."""
+    async with contextlib.AsyncExitStack() as stack:
+        streams = await opened(server.port, 40, stack)
+        assert set(streams) == set(children(server).values())
+        for number in range(5):
+            await asyncio.to_thread(publish, server, str(number))
+        for stream in (each for some in streams.values() for each in some):
+            await stream.until(data="4")
+            assert [event.data for event in stream.events if event.type == "message"] == list("01234")
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(server: Running) -> None:
+    """Its streams end and may go on elsewhere without a loss; those of the others notice nothing."""
+    async with contextlib.AsyncExitStack() as stack:
+        streams = await opened(server.port, 40, stack)
+        await asyncio.to_thread(publish, server, "before")
+        for stream in (each for some in streams.values() for each in some):
+            last = (await stream.until(data="before")).last_event_id
+        before = children(server)
+        victim, node = next(iter(before.items()))
+        os.kill(victim, signal.SIGKILL)
+        await asyncio.to_thread(publish, server, "during")
+        for stream in streams.pop(node):
+            await stream.to_end()
+        for stream in (each for some in streams.values() for each in some):
+            await stream.until(data="during")
+
+        def replaced() -> bool:
+            now = children(server)
+            return len(now) == WORKERS and victim not in now
+
+        await asyncio.to_thread(eventually, replaced, 20.0, "a new worker")
+        again = {**headers(), "Last-Event-ID": last}
+        async with ask(server.port, "/events?topic=a", headers=again) as stream:
+            await stream.until(data="during")
+            assert all(event.type != "gap" for event in stream.events)
+    server.wait_for("a worker died")
+
+
+async def test_a_hangup_replaces_all_workers_one_by_one(server: Running) -> None:
+    """SIGHUP is a deploy: streams get a `bye`, and events are taken all the time."""
+    async with contextlib.AsyncExitStack() as stack:
+        streams = await opened(server.port, 8, stack)
+        before = set(children(server))
+        os.kill(server.process.pid, signal.SIGHUP)
+
+        def all_new() -> bool:
+            publish(server, "meanwhile")
+            now = set(children(server))
+            return len(now) == WORKERS and not now & before
+
+        await asyncio.to_thread(eventually, all_new, 60.0, "four new workers")
+        for stream in (each for some in streams.values() for each in some):
+            await stream.to_end()
+            assert stream.events[-1].type == "bye"
+    assert "Traceback" not in server.output()
+
+
+async def test_the_end_is_one_for_all(server: Running) -> None:
+    """SIGTERM to the supervisor says `bye` on every worker and leaves no process behind."""
+    async with contextlib.AsyncExitStack() as stack:
+        streams = await opened(server.port, 12, stack)
+        pids = children(server)
+        assert await asyncio.to_thread(server.end) == 0
+        for stream in (each for some in streams.values() for each in some):
+            await stream.to_end()
+            assert stream.events[-1].type == "bye"
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert "Traceback" not in server.output()
+
+
+async def test_workers_do_not_outlive_a_supervisor_that_was_killed(server: Running) -> None:
+    """Nobody else would end them."""
+    pids = children(server)
+    assert len(pids) == WORKERS
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait(10.0)
+    eventually(lambda: not any(_runs(pid) for pid in pids), 20.0, "the workers' end")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_worker_that_cannot_start_stops_all(tmp_path: Path, time_unit: float) -> None:
+    """A setting that only shows its fault at the start ends with one sentence, not with a loop of new workers."""
+    (tmp_path / "log.db").write_text("this is no database, though it has some length to it" * 100)
+    from running import running
+
+    settings = {"jwt_secret": SECRET, "broker": "sqlite:///log.db"}
+    with running(tmp_path, time_unit, "serve", "--port", "0", "--workers", "2", **settings) as process:
+        assert process.process.wait(60) == 1
+        assert "log.db is damaged or no SQLite file" in process.output()
+        assert "Traceback" not in process.output()
+
+
+def test_two_serves_do_not_share_a_port_by_accident(server: Running, tmp_path: Path, time_unit: float) -> None:
+    """Workers share an address with each other and with nobody else."""
+    from running import sseal
+
+    done = sseal("serve", "--port", str(server.port), "--workers", "2", cwd=tmp_path, jwt_secret=SECRET)
+    assert done.returncode != 0
+    assert "choose another" in done.stderr
