@@ -1,0 +1,127 @@
+-- One page of one snapshot (W7): epoch, after, upto or '', limit, bytes, query (MessagePack).
+-- The query is {exact topics, their bounds, patterns as Lua patterns, their bounds}; a bound is the time before which
+-- a trimmed event is no loss (W21). Answers {upto, more, lost, entries}.
+local EPOCH, AFTER, LIMIT = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
+local SCAN, SCAN_RECORDS = 500, 10000 -- what one page looks through for patterns: a few milliseconds
+
+local at = now()
+local meta = redis.call('HMGET', META, 'epoch')
+if meta[1] ~= EPOCH then
+  return redis.error_reply('EPOCH the log is in another epoch')
+end
+trim(at, 1000)
+meta = redis.call('HMGET', META, 'head', 'forgotten', 'forgotten_at')
+local query = cmsgpack.unpack(ARGV[6])
+local exact, exact_since, patterns, patterns_since = query[1], query[2], query[3], query[4]
+local upto = math.min(tonumber(ARGV[3]) or math.huge, tonumber(meta[1]))
+local more = false
+
+local function matches(topics)
+  for topic in string.gmatch(topics, '[^\n]+') do
+    for number, pattern in ipairs(patterns) do
+      if string.find(topic, pattern) then
+        return number
+      end
+    end
+  end
+end
+
+local found, offsets = {}, {}
+local function find(offset, entry)
+  if found[offset] == nil then
+    offsets[#offsets + 1] = offset
+    found[offset] = entry
+  elseif entry then
+    found[offset] = entry
+  end
+end
+
+for _, topic in ipairs(exact) do
+  local index = redis.call(
+    'XRANGE', prefix .. 'topic:' .. topic, '(' .. id(AFTER), id(math.max(upto, 0)), 'COUNT', LIMIT + 1
+  )
+  for _, item in ipairs(index) do
+    find(offset_of(item[1]), false)
+  end
+  if #index > LIMIT then
+    -- Nothing beyond what this topic has given may be given of others: the page is cut there.
+    upto = math.min(upto, offset_of(index[#index][1]) - 1)
+    more = true
+  end
+end
+
+if #patterns > 0 then
+  local scanned = redis.call('XRANGE', LOG, '(' .. id(AFTER), id(math.max(upto, 0)), 'COUNT', SCAN)
+  for _, entry in ipairs(scanned) do
+    local topics = entry[2][2]
+    if not is_canary(topics) and matches(topics) then
+      find(offset_of(entry[1]), entry)
+    end
+  end
+  if #scanned == SCAN then
+    local last = offset_of(scanned[SCAN][1])
+    if last < upto then
+      upto, more = last, true
+    end
+  end
+end
+
+table.sort(offsets)
+local entries, room, taken = {}, tonumber(ARGV[5]), 0
+for _, offset in ipairs(offsets) do
+  if offset > upto then
+    break
+  end
+  if taken == LIMIT or room <= 0 then
+    upto, more = math.min(upto, offset - 1), true
+    break
+  end
+  local entry = found[offset] or redis.call('XRANGE', LOG, id(offset), id(offset))[1]
+  if entry then
+    taken = taken + 1
+    local expires = entry[2][6]
+    if expires == '' or tonumber(expires) > at then
+      entries[#entries + 1] = entry
+      room = room - #entry[2][8]
+    end
+  end
+end
+
+local lost = 0
+local function lose(offset, published_at, since)
+  if offset > AFTER and offset > lost and published_at >= since then
+    lost = offset
+  end
+end
+local floor, floor_at = tonumber(meta[2] or 0), tonumber(meta[3] or 0)
+for number, topic in ipairs(exact) do
+  local offset = redis.call('ZSCORE', TRIMMED, topic)
+  if offset then
+    lose(tonumber(offset), tonumber(redis.call('HGET', TRIMMED_AT, topic) or 0), exact_since[number])
+  else
+    lose(floor, floor_at, exact_since[number])
+  end
+end
+if #patterns > 0 then
+  local records = redis.call(
+    'ZRANGE', TRIMMED, '+inf', '(' .. whole(AFTER), 'BYSCORE', 'REV', 'LIMIT', 0, SCAN_RECORDS, 'WITHSCORES'
+  )
+  for i = 1, #records, 2 do
+    local offset = tonumber(records[i + 1])
+    if offset <= lost then
+      break
+    end
+    for number, pattern in ipairs(patterns) do
+      if string.find(records[i], pattern) then
+        lose(offset, tonumber(redis.call('HGET', TRIMMED_AT, records[i]) or 0), patterns_since[number])
+      end
+    end
+  end
+  if #records == 2 * SCAN_RECORDS then
+    lose(tonumber(records[#records]), math.huge, 0) -- not looked at: rather a gap too many than a silent loss
+  end
+  for _, since in ipairs(patterns_since) do
+    lose(floor, floor_at, since)
+  end
+end
+return { whole(math.max(upto, AFTER)), more and 1 or 0, whole(lost), entries }

@@ -1,0 +1,15 @@
+-- Appends to the revocation log: record, lifetime in ms, channel. Answers its number.
+local log = KEYS[1] .. 'revocations'
+local time = redis.call('TIME')
+local at = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local number = redis.call('INCR', KEYS[1] .. 'revocations:last')
+redis.call('XADD', log, string.format('%.0f-0', number), 'x', string.format('%.0f', at + tonumber(ARGV[2])), 'r', ARGV[1])
+-- What has expired goes, the oldest first, as far as nothing before it is still in force.
+for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', 100)) do
+  if tonumber(entry[2][2]) > at then
+    break
+  end
+  redis.call('XDEL', log, entry[1])
+end
+redis.call('PUBLISH', ARGV[3], string.format('%.0f', number))
+return number

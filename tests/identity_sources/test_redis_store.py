@@ -1,0 +1,172 @@
+"""The store on Redis and Valkey: records, revocations, nodes and mail between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from redis_logs import until
+from redis_servers import ENGINES, RedisServer, redis_server
+from sseal.backends.redis import Link
+from sseal.clock import SystemClock
+from sseal.errors import TooLarge, Unavailable
+from sseal.identity_sources.redis_store import RedisStore
+
+
+@dataclass
+class Node:
+    """A store and what it was told."""
+
+    link: Link
+    store: RedisStore
+    letters: list[bytes] = field(default_factory=list)
+    grew: int = 0
+
+    def revocations_grew(self) -> None:
+        """Count."""
+        self.grew += 1
+
+    def mail(self, body: bytes) -> None:
+        """Keep the message."""
+        self.letters.append(body)
+
+
+@dataclass
+class Nodes:
+    """A server and the nodes on it."""
+
+    server: RedisServer
+    open: list[Node] = field(default_factory=list)
+
+    async def node(self, name: str, **options: float) -> Node:
+        """Open one."""
+        link = Link(self.server.url, SystemClock(), "store")
+        node = Node(link, RedisStore(link, SystemClock(), **options))
+        await node.store.open(name, node)
+        self.open.append(node)
+        return node
+
+
+def later(seconds: float = 60.0) -> float:
+    """Return a time to expire at."""
+    return SystemClock().wall() + seconds
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server for the tests of this module."""
+    with redis_server(tmp_path_factory.mktemp("redis"), request.param) as running:
+        yield running
+
+
+@pytest.fixture
+async def nodes(server: RedisServer) -> AsyncIterator[Nodes]:
+    """The server, empty, and whatever a test opened on it closed afterwards."""
+    server.command("FLUSHALL")
+    world = Nodes(server)
+    yield world
+    for node in world.open:
+        await node.store.close()
+
+
+async def test_a_record_is_read_until_it_is_taken_by_one(nodes: Nodes) -> None:
+    """Of all who take a record one gets it."""
+    one, two = await nodes.node("one"), await nodes.node("two")
+    await one.store.put("k", b"v", later())
+    assert await two.store.get("k") == b"v"
+    taken = await asyncio.gather(*[node.store.take("k") for node in (one, two) * 10])
+    assert [value for value in taken if value is not None] == [b"v"]
+
+
+async def test_a_record_expires(nodes: Nodes, time_unit: float) -> None:
+    """What is over is not there, and what is over already is not written."""
+    one = await nodes.node("one")
+    await one.store.put("k", b"v", later(time_unit))
+    await one.store.put("gone", b"v", later(60))
+    await one.store.put("gone", b"v", later(-1))
+    assert await one.store.get("gone") is None
+    while await one.store.get("k") is not None:
+        await asyncio.sleep(0.01)
+
+
+async def test_swap_writes_only_what_has_not_changed(nodes: Nodes) -> None:
+    """Compare and write are one step, also for absence and deletion."""
+    store = (await nodes.node("one")).store
+    assert not await store.swap("k", b"old", b"new", later())
+    assert await store.swap("k", None, b"new", later())
+    assert not await store.swap("k", None, b"other", later())
+    assert await store.swap("k", b"new", b"", later())
+    assert await store.swap("k", b"", None, later())
+    assert await store.get("k") is None
+
+
+async def test_count_starts_anew_when_its_time_is_over(nodes: Nodes, time_unit: float) -> None:
+    """A count holds across nodes, for its seconds."""
+    one, two = await nodes.node("one"), await nodes.node("two")
+    assert [await node.store.count("k", 60) for node in (one, two, one)] == [1, 2, 3]
+    assert await one.store.count("short", time_unit) == 1
+    while await one.store.count("short", time_unit) > 1:
+        await asyncio.sleep(time_unit * 1.1)
+
+
+async def test_a_revocation_is_heard_of_by_all_nodes(nodes: Nodes) -> None:
+    """Revocations are numbered, read in order, and all nodes are told (W17)."""
+    one, two = await nodes.node("one"), await nodes.node("two")
+    assert [await one.store.revoke(b"%d" % n, later()) for n in range(3)] == [1, 2, 3]
+    await until(lambda: one.grew == two.grew == 3)
+    assert await two.store.revocations(0) == [(1, b"0"), (2, b"1"), (3, b"2")]
+    assert await two.store.revocations(2) == [(3, b"2")]
+    assert await two.store.revocations(3) == []
+    assert await two.store.revocations(99) == [(1, b"0"), (2, b"1"), (3, b"2")]  # of a log that was lost
+
+
+async def test_expired_revocations_are_not_given(nodes: Nodes, time_unit: float) -> None:
+    """What is over is left out and trimmed; more than a page is read in pages."""
+    store = (await nodes.node("one")).store
+    await asyncio.gather(*[store.revoke(b"short", later(time_unit)) for _ in range(1500)])
+    await store.revoke(b"long", later())
+    while len(found := await store.revocations(0)) > 1:
+        await asyncio.sleep(0.01)
+    assert found == [(1501, b"long")]
+    for _ in range(15):
+        await store.revoke(b"long", later())
+    assert int(nodes.server.command("XLEN", "sseal:revocations")) == 16
+
+
+async def test_mail_reaches_the_node_it_is_for(nodes: Nodes) -> None:
+    """Only the node addressed gets it, and an unknown one is said to be so (W42)."""
+    one, two = await nodes.node("one"), await nodes.node("two")
+    assert await one.store.send("two", b"hello\x00\xff")
+    assert await one.store.send("one", b"self")
+    assert not await one.store.send("three", b"hello")
+    await until(lambda: one.letters and two.letters)
+    assert (one.letters, two.letters) == ([b"self"], [b"hello\x00\xff"])
+    with pytest.raises(TooLarge):
+        await one.store.send("two", b"x" * (1024 * 1024 + 1))
+
+
+async def test_nodes_are_those_that_show_signs_of_life(nodes: Nodes, time_unit: float) -> None:
+    """A node that is closed leaves at once, one that was killed when it has been silent for three beats."""
+    one = await nodes.node("one", heartbeat=2 * time_unit)
+    two = await nodes.node("two", heartbeat=2 * time_unit)
+    three = await nodes.node("three", heartbeat=2 * time_unit)
+    assert await one.store.nodes() == ["one", "two", "three"]
+    await three.store.close()
+    assert set(await one.store.nodes()) == {"one", "two"}
+    assert two.store._beating is not None
+    two.store._beating.cancel()  # as if it had been killed
+    while set(await one.store.nodes()) != {"one"}:
+        await asyncio.sleep(0.01)
+    assert not await one.store.send("two", b"hello")
+
+
+async def test_a_closed_store_refuses(nodes: Nodes) -> None:
+    """Using it after the end is an error, never silence; closing again is none."""
+    one = await nodes.node("one")
+    await one.store.close()
+    await one.store.close()
+    with pytest.raises(Unavailable):
+        await one.store.get("k")

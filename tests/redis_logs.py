@@ -1,0 +1,91 @@
+"""Hubs on a Redis server for tests: a broker, what it was told, and what else a test opened."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis_servers import RedisServer
+from sseal.backends.redis import Link
+from sseal.brokers import Draft, Entry, IdempotencyKey, Retention
+from sseal.brokers.redis import RedisBroker
+from sseal.clock import SystemClock
+
+
+def draft(topic: str, data: str = "", key: str | None = None, digest: bytes = b"d", **options: Any) -> Draft:
+    """Return a draft; several topics stand with a blank between them."""
+    claim = None if key is None else IdempotencyKey(scope=("iss", "sub"), key=key, digest=digest)
+    return Draft(topics=tuple(topic.split()), type="message", data=data, key=claim, **options)
+
+
+async def until(condition: Callable[[], object], patience: float = 10.0) -> None:
+    """Wait for a condition, with a deadline."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.005)
+
+
+@dataclass
+class Hub:
+    """A broker and everything its intake was told, in order."""
+
+    link: Link
+    broker: RedisBroker
+    entries: list[Entry] = field(default_factory=list)
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+    returning: Callable[[], None] = lambda: None
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Keep the entries."""
+        self.entries += entries
+        self.told += [("deliver", entry.offset) for entry in entries]
+
+    def turned(self) -> None:
+        """Keep where the log stands now."""
+        self.told.append(("turned", self.broker.lineage, self.broker.head))
+
+    def missed(self, names: Sequence[str] | None, upto: int) -> None:
+        """Keep what was missed."""
+        self.told.append(("missed", None if names is None else sorted(names), upto))
+
+    async def returned(self) -> None:
+        """Keep that it is back."""
+        self.told.append(("returned",))
+        self.returning()
+
+    @property
+    def offsets(self) -> list[int]:
+        """The offsets delivered, in the order of delivery."""
+        return [entry.offset for entry in self.entries]
+
+    async def until(self, offset: int, patience: float = 10.0) -> None:
+        """Wait until an offset has been delivered."""
+        await until(lambda: offset in self.offsets, patience)
+
+
+@dataclass
+class World:
+    """A server and the hubs on it."""
+
+    server: RedisServer
+    hubs: list[Hub] = field(default_factory=list)
+
+    async def hub(
+        self, *, url: str | None = None, retention: Retention | None = None, listening: bool = True, **options: Any
+    ) -> Hub:
+        """Open a hub, or a publisher that listens to nothing."""
+        link = Link(url or self.server.url, SystemClock())
+        hub = Hub(link, RedisBroker(link, SystemClock(), retention, **options))
+        await hub.broker.open(hub if listening else None)
+        self.hubs.append(hub)
+        return hub
+
+    async def close(self) -> None:
+        """Close every hub."""
+        hubs, self.hubs = self.hubs, []
+        for hub in hubs:
+            await hub.broker.close()
