@@ -327,7 +327,7 @@ async def test_a_hub_that_is_cut_off_sends_its_streams_away() -> None:
         await until(world, 0.5)
         assert world.engine.cut_off
         assert reader.sink.closed
-        assert '"reconnect":true' in reader.events[-1].data
+        assert reader.events[-1].data == '{"reason":"cut_off","reconnect":true}'
 
 
 async def test_what_needs_no_history_goes_through_while_the_log_is_out_of_reach() -> None:

@@ -899,7 +899,7 @@ class Engine:
         if self.connections and self.cut_off:
             logger.warning("cut off from the log or the store: %d streams are sent away", len(self.connections))
             for connection in list(self.connections.values()):
-                self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
+                self.close(connection, reasons.STORE_LOST, retry_ms=self._jittered(self.settings.retry_ms))
         for connection, since in list(self._waiting.items()):
             if not _catching_up(connection):
                 del self._waiting[connection]
