@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sseal.backends.sqlite import Bell, Database
+from sseal.backends.sqlite import Database, Ringer
 from sseal.brokers import Draft, Entry, IdempotencyKey, Retention
 from sseal.brokers.sqlite import SqliteBroker
 from sseal.clock import SystemClock
@@ -150,7 +150,7 @@ class Hub:
 
     async def mute(self) -> None:
         """Lose every datagram to others from now on."""
-        Bell.ring = staticmethod(lambda addresses: [])  # type: ignore[method-assign]
+        Ringer.ring = lambda self, addresses: []  # type: ignore[method-assign]
 
     async def close(self) -> None:
         """Close both."""

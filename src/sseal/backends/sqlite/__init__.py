@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .bell import Bell
+from .bell import Bell, Ringer
 from .database import Database, Listener
 from .epochs import Tip
 
-__all__ = ["Bell", "Database", "Listener", "Tip"]
+__all__ = ["Bell", "Database", "Listener", "Ringer", "Tip"]

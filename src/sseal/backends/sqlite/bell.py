@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["Bell"]
+__all__ = ["Bell", "Ringer"]
 
 _LINUX: Final = hasattr(socket, "SO_PASSCRED")
 """Only Linux has socket names that are not files and end with their process."""
@@ -55,17 +55,26 @@ class Bell:
         for heard in (*self._heard, self._push):
             heard.close()
 
-    @staticmethod
-    def ring(addresses: Iterable[str]) -> list[str]:
-        """Ring the bells of these addresses; return those nobody waits at any more."""
+
+class Ringer:
+    """Rings the bells of other processes."""
+
+    def __init__(self) -> None:
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+
+    def ring(self, addresses: Iterable[str]) -> list[str]:
+        """Ring at these addresses; return those nobody waits at any more."""
         gone = []
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
-            for address in addresses:
-                try:
-                    sender.sendto(b"!", f"\0{address}")
-                except BlockingIOError:
-                    continue  # its queue is full: it is awake
-                except OSError:
-                    gone.append(address)
+        for address in addresses:
+            try:
+                self._sender.sendto(b"!", f"\0{address}")
+            except BlockingIOError:
+                continue  # its queue is full: it is awake
+            except OSError:
+                gone.append(address)
         return gone
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._sender.close()

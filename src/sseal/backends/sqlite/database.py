@@ -141,9 +141,9 @@ class Database:
             what = f"{self.path} was deleted or replaced while it was open; put it back, or restart every hub"
             raise Unavailable(what, code="broker_failed", retry_after=30.0)
 
-    def _wake_own(self) -> None:
-        if self._watcher is not None:
-            self._watcher.wake()
+    def _wake_own(self) -> str | None:
+        watcher = self._watcher
+        return None if watcher is None else watcher.wake()
 
     def _connect_writer(self) -> sqlite3.Connection:
         # Never waits by itself: the writer's own waits are shorter.

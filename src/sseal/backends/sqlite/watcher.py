@@ -105,10 +105,11 @@ class Watcher:
         self._bell.ring_own()
         await asyncio.wrap_future(wanted)
 
-    def wake(self) -> None:
-        """Look soon; callable from any thread."""
+    def wake(self) -> str | None:
+        """Look soon, and return the address others ring at; callable from any thread."""
         if not self._closing.is_set():
             self._bell.ring_own()
+        return self._bell.address
 
     def call(self, function: Callable[[], object]) -> bool:
         """Run a function in the event loop and wait until it is done; tell whether it was.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import SsealError, Unavailable
-from .bell import Bell
+from .bell import Ringer
 from .faults import Faults, primary, translate
 from .schema import WAL_LIMIT
 from .worker import Job, Outcome, Worker, run
@@ -29,6 +29,7 @@ class Writer(Worker):
     """Commits what waits in groups, and then wakes the other processes.
 
     :param same_file: raises `Unavailable` when the path names another file by now.
+    :param wake_own: wakes the watcher of this process, and returns the address others ring it at.
     """
 
     def __init__(
@@ -37,13 +38,19 @@ class Writer(Worker):
         connect: Callable[[], sqlite3.Connection],
         faults: Faults,
         same_file: Callable[[], None],
-        wake_own: Callable[[], None],
+        wake_own: Callable[[], str | None],
     ) -> None:
         super().__init__("write", connect, faults)
         self._wal = Path(f"{path}-wal")
         self._same_file = same_file
         self._wake_own = wake_own
+        self._ringer = Ringer()
         self._commits = 0
+
+    async def end(self) -> None:
+        """Let it finish what waits, and end the thread."""
+        await super().end()
+        self._ringer.close()
 
     def serve(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[Outcome]:
         """Commit a group; when the file or the disk is at fault, nothing of it was done."""
@@ -54,8 +61,8 @@ class Writer(Worker):
             self.faults.report(error)
             return [(job, error) for job in jobs]
         outcomes, addresses = self._commit(connection, self.begin(jobs))
-        self._wake_own()
-        if gone := Bell.ring(addresses):
+        own = self._wake_own()
+        if gone := self._ringer.ring(address for address in addresses if address != own):
             self.offer(Job(_strike, gone))
         self._commits += 1
         if self._commits % LOOK_EVERY == 0:

@@ -47,7 +47,7 @@ def pages(connection: sqlite3.Connection, questions: Sequence[Question]) -> list
 
 def _page(connection: sqlite3.Connection, asked: Question) -> Page | None:
     log = Log.read(connection)
-    if asked.patient and due(connection, log, asked.now):
+    if asked.patient and due(log, asked.now):
         return None
     upto = log.head if asked.upto is None else min(asked.upto, log.head)
     offsets = _of_topics(connection, asked, upto)

@@ -20,6 +20,7 @@ EVENT_OVERHEAD: Final = 100
 TOPIC_OVERHEAD: Final = 20
 """Bytes an event and its place under a topic cost in the file beside their text."""
 _DEFAULT: Final = Retention()
+_NEVER: Final = 2**62
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Log:
     :param events: how many it holds, canaries apart; ``bytes`` what they cost.
     :param records: topics whose newest trimmed offset is kept apart; the others share ``floor`` and ``floor_at``.
     :param keep_count: the retention of the last hub, age in microseconds.
+    :param oldest_at: when the oldest event was published.
     """
 
     epoch: str
@@ -43,6 +45,7 @@ class Log:
     keep_count: int
     keep_age: int
     keep_bytes: int
+    oldest_at: int
 
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Log:
@@ -50,8 +53,9 @@ class Log:
         return cls(
             *connection.execute(
                 "SELECT epoch, head, trimmed, events, bytes, records, floor, floor_at,"
-                " ifnull(keep_count, ?), ifnull(keep_age, ?), ifnull(keep_bytes, ?) FROM log",
-                (_DEFAULT.count, micros(_DEFAULT.age), _DEFAULT.size),
+                " ifnull(keep_count, ?), ifnull(keep_age, ?), ifnull(keep_bytes, ?),"
+                ' ifnull((SELECT published_at FROM event ORDER BY "offset" LIMIT 1), ?) FROM log',
+                (_DEFAULT.count, micros(_DEFAULT.age), _DEFAULT.size, _NEVER),
             ).fetchone()
         )
 

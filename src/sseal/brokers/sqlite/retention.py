@@ -21,17 +21,21 @@ MAX_TRIMMED: Final = 65_536
 
 @dataclass(slots=True)
 class _Victims:
+    """What is trimmed.
+
+    :param last: its newest offset; ``next_at`` is when the event after it was published, 0 if that was not looked at.
+    :param missed: per topic the newest that somebody may miss.
+    """
+
     last: int = 0
-    listed: list[tuple[str, int]] = field(default_factory=list)
+    next_at: int = 0
+    topics: set[str] = field(default_factory=set)
     missed: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def due(connection: sqlite3.Connection, log: Log, now: int) -> bool:
+def due(log: Log, now: int) -> bool:
     """Tell whether the oldest event has to go."""
-    if log.events > log.keep_count or log.bytes > log.keep_bytes:
-        return True
-    oldest = connection.execute('SELECT published_at FROM event ORDER BY "offset" LIMIT 1').fetchone()
-    return oldest is not None and oldest[0] <= now - log.keep_age
+    return log.events > log.keep_count or log.bytes > log.keep_bytes or log.oldest_at <= now - log.keep_age
 
 
 def trim(connection: sqlite3.Connection, log: Log, now: int) -> bool:
@@ -39,7 +43,7 @@ def trim(connection: sqlite3.Connection, log: Log, now: int) -> bool:
 
     The caller saves ``log``.
     """
-    if not due(connection, log, now):
+    if not due(log, now):
         return False
     limit = STEP if log.bytes > log.keep_bytes else min(STEP, max(LEAST, log.events - log.keep_count))
     rows = fetch(
@@ -53,12 +57,12 @@ def trim(connection: sqlite3.Connection, log: Log, now: int) -> bool:
         return False
     connection.execute('DELETE FROM event WHERE "offset" <= ?', (victims.last,))
     connection.execute(
-        'DELETE FROM listed WHERE (topic, "offset") IN'
-        " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))",
-        (texts(victims.listed),),
+        'DELETE FROM listed WHERE topic IN (SELECT value FROM json_each(?)) AND "offset" <= ?',
+        (texts(victims.topics), victims.last),
     )
     _remember(connection, log, victims.missed)
-    return due(connection, log, now)
+    log.oldest_at = victims.next_at
+    return due(log, now)
 
 
 def _choose(rows: list[list[Any]], log: Log, now: int) -> _Victims:
@@ -66,10 +70,11 @@ def _choose(rows: list[list[Any]], log: Log, now: int) -> _Victims:
     for offset, topics, size, published_at, expires_at in rows:
         over = log.events > log.keep_count or log.bytes > log.keep_bytes or published_at <= now - log.keep_age
         if not over:
+            victims.next_at = published_at
             break
         names = topics.split("\n")
         victims.last = offset
-        victims.listed += [(name, offset) for name in names]
+        victims.topics.update(names)
         if is_canary(topics):
             continue
         log.events -= 1
