@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-ADDRESSES: dict[str, Callable[[Path], contextlib.AbstractAsyncContextManager[str]]] = {}
+from redis_servers import redis_server
 
 
-@contextlib.asynccontextmanager
-async def _sqlite(folder: Path) -> AsyncIterator[str]:
+@contextlib.contextmanager
+def _sqlite(folder: Path) -> Iterator[str]:
     yield f"sqlite:///{folder}/shared.db"
 
 
-ADDRESSES["sqlite"] = _sqlite
+@contextlib.contextmanager
+def _server(engine: str, folder: Path) -> Iterator[str]:
+    with redis_server(folder / engine, engine) as server:
+        yield server.url
+
+
+ADDRESSES: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
+    "sqlite": _sqlite,
+    "redis": partial(_server, "redis"),
+    "valkey": partial(_server, "valkey"),
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ TAB = {"origin": HUB, "sec-fetch-site": "same-origin"}
 
 
 @pytest.fixture(params=sorted(ADDRESSES))
-async def address(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Return the address of a fresh engine that several hubs can share."""
-    async with ADDRESSES[request.param](tmp_path) as found:
+    with ADDRESSES[request.param](tmp_path) as found:
         yield found
 
 
