@@ -1,7 +1,8 @@
-"""From what an application says to a draft the log can take."""
+"""From what an application says to a draft the log can take, and into the log of hubs that run elsewhere."""
 
 from __future__ import annotations
 
 from .drafts import Body, body_to_draft, draft
+from .publisher import Publisher
 
-__all__ = ["Body", "body_to_draft", "draft"]
+__all__ = ["Body", "Publisher", "body_to_draft", "draft"]
