@@ -2,30 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from redis_servers import RedisServer, redis_server
 from shared_memory import Hub, Node, Shelf, Trunk
+from sseal.backends.redis import Link
 from sseal.backends.sqlite import Database
 from sseal.brokers import Broker, MemoryBroker, Retention
+from sseal.brokers.redis import RedisBroker
 from sseal.brokers.sqlite import SqliteBroker
+from sseal.clock import SystemClock
+from sseal.identity_sources.redis_store import RedisStore
 from sseal.identity_sources.sqlite_store import SqliteStore
 from sseal.identity_sources.store import MemoryStore, Store
 from sseal.testing import Check, ConformanceError, ManualClock, Promise, World
 
 
+class Servers:
+    """Servers that many checks use one after the other, each empty."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._running: dict[str, RedisServer] = {}
+        self._stack = ExitStack()
+
+    def empty(self, engine: str) -> RedisServer:
+        """Return a server of an engine, without data; it writes down what it does, and keeps it when restarted."""
+        server = self._running.get(engine)
+        if server is None:
+            run = redis_server(self._directory / engine, engine, "--save", "", "--appendonly", "yes")
+            server = self._running[engine] = self._stack.enter_context(run)
+        server.command("FLUSHALL")
+        return server
+
+    def end(self) -> None:
+        """End them all."""
+        self._stack.close()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a world may put things: an empty directory, and servers."""
+
+    directory: Path
+    servers: Servers
+
+
 @dataclass(frozen=True)
 class Engine:
-    """How to make a world of an engine.
+    """How to make a world of an engine."""
 
-    :param make: given the retention and an empty directory.
-    """
-
-    make: Callable[[Retention, Path], AbstractAsyncContextManager[World]]
+    make: Callable[[Retention, Place], AbstractAsyncContextManager[World]]
     promises: frozenset[Promise]
 
 
@@ -119,9 +153,57 @@ class SqliteWorld:
             await self._given.pop().close()
 
 
+class RedisWorld:
+    """A server, to which every hub has connections of its own; it has its own time, and writes down what it does."""
+
+    promises: frozenset[Promise] = frozenset({"shared", "durable"})
+
+    def __init__(self, retention: Retention, server: RedisServer) -> None:
+        self.clock = SystemClock()
+        self._retention = retention
+        self._server = server
+        self._given: list[Broker | Store] = []
+
+    async def broker(self) -> Broker:
+        """Return one more hub's broker."""
+        broker = RedisBroker(Link(self._server.url, self.clock), self.clock, self._retention)
+        self._given.append(broker)
+        return broker
+
+    async def store(self) -> Store:
+        """Return one more hub's store."""
+        store = RedisStore(Link(self._server.url, self.clock), self.clock)
+        self._given.append(store)
+        return store
+
+    async def elapse(self, seconds: float) -> None:
+        """Wait, since the time is the server's."""
+        await asyncio.sleep(seconds)
+
+    async def restart(self) -> None:
+        """Close all connections, and stop and start the server."""
+        await self.close()
+        await asyncio.to_thread(self._server.end)
+        await asyncio.to_thread(self._server.start)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        while self._given:
+            await self._given.pop().close()
+
+
 @asynccontextmanager
-async def _sqlite(retention: Retention, directory: Path) -> AsyncIterator[World]:
-    world = SqliteWorld(retention, directory / "hub.db")
+async def _redis(engine: str, retention: Retention, place: Place) -> AsyncIterator[World]:
+    world = RedisWorld(retention, await asyncio.to_thread(place.servers.empty, engine))
+    try:
+        yield world
+    finally:
+        await world.close()
+
+
+@asynccontextmanager
+async def _sqlite(retention: Retention, place: Place) -> AsyncIterator[World]:
+    world = SqliteWorld(retention, place.directory / "hub.db")
     try:
         yield world
     finally:
@@ -129,14 +211,14 @@ async def _sqlite(retention: Retention, directory: Path) -> AsyncIterator[World]
 
 
 @asynccontextmanager
-async def _memory(retention: Retention, directory: Path) -> AsyncIterator[World]:
-    del directory
+async def _memory(retention: Retention, place: Place) -> AsyncIterator[World]:
+    del place
     yield MemoryWorld(retention)
 
 
 @asynccontextmanager
-async def _shared(retention: Retention, directory: Path) -> AsyncIterator[World]:
-    del directory
+async def _shared(retention: Retention, place: Place) -> AsyncIterator[World]:
+    del place
     yield SharedWorld(retention)
 
 
@@ -144,6 +226,8 @@ WORLDS: dict[str, Engine] = {
     "memory": Engine(_memory, MemoryWorld.promises),
     "shared": Engine(_shared, SharedWorld.promises),
     "sqlite": Engine(_sqlite, SqliteWorld.promises),
+    "redis": Engine(partial(_redis, "redis"), RedisWorld.promises),
+    "valkey": Engine(partial(_redis, "valkey"), RedisWorld.promises),
 }
 
 
@@ -151,6 +235,16 @@ KNOWN = {
     ("memory", "who_knows_more_than_the_log_is_given_all"): "MemoryStore gives nothing after a number it never gave",
 }
 """Promises that an engine is known to break. Once it keeps them the test fails until they are taken out here."""
+
+
+@contextmanager
+def running_servers(directory: Path) -> Iterator[Servers]:
+    """Give servers that are started when they are first needed, and ended afterwards."""
+    servers = Servers(directory)
+    try:
+        yield servers
+    finally:
+        servers.end()
 
 
 def combinations(checks: dict[str, Check]) -> list[object]:

@@ -222,8 +222,10 @@ async def what_a_close_interrupts_is_finished_or_refused(world: World) -> None:
     one = await hub(world, "a")
     tasks = [asyncio.create_task(one.publish(draft("a", f"{index}"))) for index in range(30)]
     await asyncio.sleep(0)
-    await one.broker.close()
-    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5.0)
+    try:
+        await one.broker.close()
+    finally:
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5.0)
     kept = {entry.data: entry.offset for entry in await other.history("a")}
     _compare(results, kept)
 
