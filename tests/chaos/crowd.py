@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
 import httpx2
 
+from .calls import Address
 from .checker import Verdict, check
-from .http import Address
 from .publishers import Publisher
 from .readers import MARKER, ClientReader, CookiePage, Reader, TicketPage, slowly
 from .record import History, Opened
@@ -63,7 +64,7 @@ class Crowd:
         self.publishers = [
             Publisher(
                 f"p{number}",
-                doors[number % len(doors) :] + doors[: number % len(doors)],
+                [*doors[number % len(doors) :], *doors[: number % len(doors)]],
                 self._choose,
                 self.dice,
                 keyed=number % 2 == 0,
@@ -84,9 +85,10 @@ class Crowd:
 
         add(mix.tickets, "ticket", TicketPage)
         add(mix.cookies, "cookie", CookiePage)
-        add(mix.slow, "slow", lambda *who: CookiePage(*who, pace=slowly(self.dice, mix.longest, self._stop)))
-        add(mix.clients, "client", lambda *who: ClientReader(*who, http))
-        add(mix.ticket_clients, "ticket-client", lambda *who: ClientReader(*who, http, ticket=True))
+        pace = slowly(self.dice, mix.longest, self._stop)
+        add(mix.slow, "slow", partial(CookiePage, pace=pace))
+        add(mix.clients, "client", partial(ClientReader, http=http))
+        add(mix.ticket_clients, "ticket-client", partial(ClientReader, http=http, ticket=True))
         return readers
 
     def _topics(self, number: int) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from sseal import wire
 
-from .http import Address, Answer, head_of, read_head
+from .calls import Address, Answer, head_of, read_head
 
 __all__ = ["CLOSED", "CONNECTING", "OPEN", "EventSource", "Page"]
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from .http import Address, Answer, NotSentError, request
+from .calls import Address, Answer, NotSentError, request
 from .readers import issue, position_of
 from .record import Outcome, Publish
 

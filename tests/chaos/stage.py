@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from running import SECRET, SSEAL, environment
 from servers import free_port
@@ -22,7 +22,7 @@ from sseal.brokers.connect import connect as connect_broker
 from sseal.clock import SystemClock
 from sseal.subscription import TopicSet
 
-from .http import Address, NotSentError, request
+from .calls import Address, NotSentError, request
 
 __all__ = ["Hub", "Process", "Stage", "read_log", "stage", "until"]
 
@@ -262,13 +262,13 @@ async def _end_orphans(made: Stage) -> None:
 
 def _environment_of(process: psutil.Process) -> dict[str, str]:
     with contextlib.suppress(psutil.Error):
-        return process.environ() if process.pid != os.getpid() else {}
+        return dict(process.environ()) if process.pid != os.getpid() else {}
     return {}
 
 
 def _command_of(process: psutil.Process) -> list[str]:
     with contextlib.suppress(psutil.Error):
-        return process.cmdline()
+        return list(process.cmdline())
     return []
 
 
@@ -289,14 +289,18 @@ async def read_log(address: str) -> dict[str, list[int]]:
     return found
 
 
-def python(script: str) -> tuple[str, str]:
+def python(script: str) -> tuple[str, str, str]:
     """Return the command that runs a script of this folder."""
-    return sys.executable, str(Path(__file__).with_name(script))
+    return sys.executable, "-P", str(Path(__file__).with_name(script))
 
 
 def _nginx(port: int, hubs: Sequence[Address], folder: Path) -> str:
-    """Return the configuration of the docs, without TLS and for several hubs."""
-    servers = "\n".join(f"        server {hub.host}:{hub.port} max_fails=1 fail_timeout=1s;" for hub in hubs)
+    """Return the configuration of the docs, without TLS and for several hubs.
+
+    ``max_fails=0``: nginx forgives a failure only when a later request has *ended* well. When all hubs were away and
+    the request it lets through once per ``fail_timeout`` is a stream, it goes on refusing everybody else.
+    """
+    servers = "\n".join(f"        server {hub.host}:{hub.port} max_fails=0;" for hub in hubs)
     temporary = "\n".join(
         f"    {kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
