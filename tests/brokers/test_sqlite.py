@@ -676,6 +676,19 @@ async def test_a_deadline_tells_whether_the_event_may_be_there(
     assert await broker.newest() == 1
 
 
+async def test_who_does_not_wait_any_more_harms_nobody(opened: Opener) -> None:
+    """A cancelled caller leaves the threads alone."""
+    broker, recorder = await opened()
+    for wait in (broker.newest, broker._database.look, lambda: publish(broker, 1)):
+        for _ in range(20):
+            task = asyncio.ensure_future(wait())
+            await asyncio.sleep(0)
+            task.cancel()
+    (offset,) = await publish(broker, 1)
+    await eventually(lambda: broker.head == offset, "delivery")
+    assert recorder.offsets == list(range(1, offset + 1))
+
+
 async def test_closing_finishes_what_waits(opened: Opener, path: Path) -> None:
     """Every call is answered, with offsets or an error, and afterwards nothing is accepted."""
     broker, _ = await opened()

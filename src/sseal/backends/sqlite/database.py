@@ -146,8 +146,9 @@ class Database:
         return None if watcher is None else watcher.wake()
 
     def _connect_writer(self) -> sqlite3.Connection:
-        # Never waits by itself: the writer's own waits are shorter.
-        return schema.connect(self.path, patience=0.0)
+        connection = schema.connect(self.path, patience=1.0)
+        connection.execute("PRAGMA busy_timeout = 0")  # the writer's own waits are shorter
+        return connection
 
     def _prepare(self, setting: str) -> None:
         try:

@@ -72,6 +72,7 @@ class Watcher:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._ended: Future[None] = Future()
+        self._ended.set_running_or_notify_cancel()  # who waits may be cancelled, the end of the thread may not
         self._last_beat = -BEAT
         self._version = -1
         self._quiet = 0
@@ -178,8 +179,7 @@ class Watcher:
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
         while not self._closing.is_set():
-            with self._lock:
-                wanted, self._wanted = self._wanted, []
+            wanted = self._take_wanted()
             try:
                 self._database.same_file()
                 connection = connection or connect(self._database.path, patience=1.0)
@@ -199,11 +199,15 @@ class Watcher:
             self._bell.wait(POLL if self._quiet < QUIET else 2 * POLL)
         if connection is not None:
             connection.close()
-        with self._lock:
-            wanted, self._wanted = self._wanted, []
-        for reply in wanted:
+        for reply in self._take_wanted():
             reply.set_result(None)
         self._ended.set_result(None)
+
+    def _take_wanted(self) -> list[Future[None]]:
+        """Return who wants a look and still waits for it."""
+        with self._lock:
+            wanted, self._wanted = self._wanted, []
+        return [reply for reply in wanted if reply.set_running_or_notify_cancel()]
 
     def _look(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA data_version").fetchone()

@@ -66,6 +66,7 @@ class Worker:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"sseal-sqlite-{name}", daemon=True)
         self._ended: Future[None] = Future()
+        self._ended.set_running_or_notify_cancel()  # who waits may be cancelled, the end of the thread may not
 
     def start(self) -> None:
         """Start the thread."""
