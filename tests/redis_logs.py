@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,3 +90,13 @@ class World:
         hubs, self.hubs = self.hubs, []
         for hub in hubs:
             await hub.broker.close()
+
+
+@contextlib.asynccontextmanager
+async def worlds(server: RedisServer) -> AsyncIterator[World]:
+    """Close every hub of a world at the end, whatever happened."""
+    world = World(server)
+    try:
+        yield world
+    finally:
+        await world.close()

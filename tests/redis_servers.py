@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -19,6 +20,8 @@ import pytest
 from servers import free_port
 
 ENGINES = ("redis", "valkey")
+_AT_ONCE = ("--repl-diskless-sync-delay", "0")
+"""A replica is not kept waiting for others that might want the same."""
 
 
 def program(engine: str) -> str:
@@ -60,7 +63,7 @@ class RedisServer:
         """Run it until its port answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         ports = ["--port", "0", "--tls-port", str(self.port)] if self.tls else ["--port", str(self.port)]
-        command = [program(self.engine), *self._config(), *ports, "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command = [program(self.engine), *ports, *_AT_ONCE, "--bind", "127.0.0.1", "--dir", str(self.folder)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([*command, *self.options, *more], stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 20.0
@@ -70,9 +73,6 @@ class RedisServer:
             assert self.process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             time.sleep(0.01)
-
-    def _config(self) -> list[str]:
-        return []
 
     def end(self, number: int = signal.SIGTERM) -> None:
         """End it: politely, or with SIGKILL as a power cut does."""
@@ -140,3 +140,68 @@ def redis_server(folder: Path, engine: str = "redis", *options: str, tls: bool =
         yield server
     finally:
         server.end()
+
+
+class Proxy:
+    """Stands between a client and a server, and can lose an answer."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = free_port()
+        self.swallowed = 0
+        self._swallow = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Proxy:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """End every connection."""
+        assert self._server is not None
+        self._server.close()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def swallow_next_answer(self) -> None:
+        """Hang up instead of handing on the next thing the server says."""
+        self._swallow = True
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
+        pumps = {
+            asyncio.create_task(self._pump(reader, far_writer, answers=False)),
+            asyncio.create_task(self._pump(far_reader, writer, answers=True)),
+        }
+        self._pumps |= pumps
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            for end in (writer, far_writer):
+                end.close()
+                with contextlib.suppress(OSError):
+                    await end.wait_closed()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if answers and self._swallow:
+                    self._swallow = False
+                    self.swallowed += 1
+                    return
+                writer.write(data)
+                await writer.drain()

@@ -96,10 +96,10 @@ class Appender:
         """Refuse what is waiting, and let what is under way come to its end."""
         while self._queue:
             self._queue.popleft().refuse(Unavailable("the log is being closed", code="broker_closed"))
-        if self._pump is not None:
-            await asyncio.wait([self._pump], timeout=PATIENCE)
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+        if (pump := self._pump) is not None:
+            await asyncio.wait([pump], timeout=PATIENCE)
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
 
     async def _append_all(self) -> None:
         try:
