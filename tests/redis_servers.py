@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import importlib.util
+import ipaddress
 import os
 import shutil
 import signal
@@ -16,6 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from servers import free_port
 
@@ -105,14 +111,26 @@ class RedisServer:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
-    def command(self, *words: str, user: str | None = None) -> str:
-        """Send one inline-safe command over a socket of its own and return the first reply as text."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5.0) as connection:
-            parts = [word.encode() for word in words]
-            request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-            connection.sendall(request)
-            with connection.makefile("rb") as replies:
-                return _read(replies)
+    def command(self, *words: str) -> str:
+        """Send one command over a connection of its own and return its reply as text."""
+        return self.ask(self.port, *words)
+
+    def command_as(self, password: str, *words: str) -> str:
+        """Send one command after logging in."""
+        return self.ask(self.port, *words, password=password)
+
+    @staticmethod
+    def ask(port: int, *words: str, password: str | None = None) -> str:
+        """Send one command to whoever listens on a port and return its reply as text."""
+        commands = [words] if password is None else [("AUTH", password), words]
+        where = ("127.0.0.1", port)
+        with socket.create_connection(where, timeout=5.0) as connection, connection.makefile("rb") as replies:
+            for command in commands:
+                parts = [word.encode() for word in command]
+                request = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+                connection.sendall(b"*%d\r\n" % len(parts) + request)
+                reply = _read(replies)
+        return reply
 
 
 def _read(replies: object) -> str:
@@ -140,6 +158,64 @@ def redis_server(folder: Path, engine: str = "redis", *options: str, tls: bool =
         yield server
     finally:
         server.end()
+
+
+@contextlib.contextmanager
+def sentinels(folder: Path, engine: str, primary: RedisServer) -> Iterator[list[int]]:
+    """Run three sentinels that watch a primary as ``main`` and give up on it after a second; yield their ports."""
+    running: list[subprocess.Popen[bytes]] = []
+    ports = [free_port() for _ in range(3)]
+    try:
+        for port in ports:
+            home = folder / f"sentinel-{port}"
+            home.mkdir()
+            (home / "sentinel.conf").write_text(
+                f"port {port}\nbind 127.0.0.1\ndir {home}\n"
+                f"sentinel monitor main 127.0.0.1 {primary.port} 2\n"
+                "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n"
+            )
+            with (home / "log").open("wb") as log:
+                command = [program(engine), str(home / "sentinel.conf"), "--sentinel"]
+                running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+        deadline = time.monotonic() + 20.0
+        for port in ports:
+            while True:
+                with contextlib.suppress(OSError, AssertionError):
+                    if "sentinels=3" in RedisServer.ask(port, "INFO", "sentinel"):
+                        break
+                assert time.monotonic() < deadline, "the sentinels do not find each other"
+                time.sleep(0.05)
+        yield ports
+    finally:
+        for process in running:
+            process.kill()
+            process.wait(10.0)
+
+
+def authority(folder: Path) -> tuple[Path, list[str]]:
+    """Make a certificate authority and a server certificate; return its file and a server's options."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public, private = folder / "cert.pem", folder / "key.pem"
+    public.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    options = ["--tls-cert-file", public, "--tls-key-file", private, "--tls-ca-cert-file", public]
+    return public, [*map(str, options), "--tls-auth-clients", "no"]
 
 
 class Proxy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -16,6 +17,7 @@ __all__ = ["Address"]
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_TLS_FILES: Final = _TLS_OPTIONS[:3]
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -100,6 +102,9 @@ def _tls(scheme: str, options: Mapping[str, str], name: str) -> dict[str, str | 
     tls: dict[str, str | bool] = {option: options[option] for option in _TLS_OPTIONS if option in options}
     if tls.get("ssl_cert_reqs", "required") not in ("required", "none"):
         raise InvalidInput(name, "ssl_cert_reqs must be 'required' or 'none'")
+    for option in _TLS_FILES:
+        if option in options and not Path(options[option]).is_file():
+            raise InvalidInput(name, f"{option}: there is no file {options[option]!r}")
     if (check := tls.get("ssl_check_hostname", "true")) not in ("true", "false"):
         raise InvalidInput(name, "ssl_check_hostname must be 'true' or 'false'")
     tls["ssl_check_hostname"] = check == "true" and tls.get("ssl_cert_reqs") != "none"

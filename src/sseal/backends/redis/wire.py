@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from .errors import Lost
 
@@ -80,7 +80,7 @@ class Wire:
         """Send a command and return its answer.
 
         :raises Lost: the connection is gone, or goes before the answer comes.
-        :raises redis.exceptions.ResponseError: the server's refusal.
+        :raises redis.exceptions.RedisError: the server's refusal.
         """
         self.send(*command)
         loop = asyncio.get_running_loop()
@@ -160,6 +160,8 @@ class Wire:
             except ResponseError as error:
                 reply = error
             except (RedisError, OSError) as error:
+                if isinstance(error, AuthenticationError) and self._waiting:
+                    self._answer(self._waiting.popleft()[0], error)
                 self._fail(str(error))
                 return
             if self._pushed is not None and type(reply) is list and reply[0] in _PUSHES:
@@ -173,7 +175,7 @@ class Wire:
     def _answer(self, waiting: asyncio.Future[Any], reply: Any) -> None:
         if waiting.done():
             return
-        if isinstance(reply, ResponseError):
+        if isinstance(reply, RedisError):
             waiting.set_exception(reply)
         else:
             waiting.set_result(reply)
