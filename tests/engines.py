@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -185,11 +186,20 @@ class RedisWorld:
         await self.close()
         await asyncio.to_thread(self._server.end)
         await asyncio.to_thread(self._server.start)
+        await asyncio.to_thread(_await_loaded, self._server)
 
     async def close(self) -> None:
         """Close all connections."""
         while self._given:
             await self._given.pop().close()
+
+
+def _await_loaded(server: RedisServer) -> None:
+    """Wait until a server that was started has read what it had written down."""
+    deadline = time.monotonic() + 20.0
+    while "loading:1" in server.command("INFO", "persistence"):
+        assert time.monotonic() < deadline, "the server does not come to an end with loading its data"
+        time.sleep(0.005)
 
 
 @asynccontextmanager

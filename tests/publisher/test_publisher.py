@@ -15,10 +15,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from addresses import ADDRESSES
 from sseal import Hub, HubSettings, Limits
-from sseal.backends.sqlite import Database
 from sseal.brokers import Entry, Retention
-from sseal.brokers.sqlite import SqliteBroker
+from sseal.brokers.connect import connect
 from sseal.clock import SystemClock
 from sseal.errors import Conflict, InvalidInput, TooLarge, Unavailable
 from sseal.position import Lineage
@@ -52,8 +52,7 @@ def url(tmp_path: Path) -> str:
 
 async def reader(url: str, *listen: str, retention: Retention | None = None) -> Reader:
     """Open the log as a hub does, which is to be closed."""
-    clock = SystemClock()
-    one = Reader(SqliteBroker(Database(url.removeprefix("sqlite:///"), clock), clock, retention))
+    one = Reader(connect(url, SystemClock(), retention))
     await one.broker.open(one.told)
     await one.broker.listen(listen)
     return one
@@ -68,8 +67,16 @@ async def entries(url: str) -> list[Entry]:
         await one.broker.close()
 
 
-async def test_what_is_published_reaches_the_hubs(url: str) -> None:
+@pytest.fixture(params=ADDRESSES)
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the address of an empty log on each engine that is shared."""
+    with ADDRESSES[request.param](tmp_path) as address:
+        yield address
+
+
+async def test_what_is_published_reaches_the_hubs(shared: str) -> None:
     """An event gets its id, and every hub on the log is handed it, as if it were its own."""
+    url = shared
     hub = await reader(url, "a", "b")
     async with Publisher(url) as publisher:
         position = await publisher.publish(["a", "b"], {"n": 1}, event="order", ttl=60, key="k", retry=1500)
@@ -440,11 +447,11 @@ print(*codes, len(done))
 """
 
 
-async def test_a_fork_makes_its_own_connection(url: str) -> None:
+async def test_a_fork_makes_its_own_connection(shared: str) -> None:
     """Parent and children of a worker that forks while it publishes go on, and nothing of either is lost."""
-    *codes, meanwhile = await asyncio.to_thread(program, FORKS, url)
+    *codes, meanwhile = await asyncio.to_thread(program, FORKS, shared)
     assert codes == ["0", "0", "0"]
-    found = [entry.data for entry in await entries(url)]
+    found = [entry.data for entry in await entries(shared)]
     children = [text for text in found if text.startswith("child")]
     assert sorted(children) == sorted(f"child {number}.{index}" for number in range(3) for index in range(11))
     assert found.count("meanwhile") == int(meanwhile)
