@@ -1,0 +1,291 @@
+"""Stores with one fault each, and the checks that have to find it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from engines import SharedWorld
+from shared_memory import Node
+
+
+class TakesInTwoSteps(Node):
+    """Reads, waits, deletes."""
+
+    async def take(self, key):
+        value = await self.get(key)
+        await asyncio.sleep(0)
+        await self.shelf.take(key)
+        return value
+
+
+class SwapsInTwoSteps(Node):
+    """Compares, waits, writes."""
+
+    async def swap(self, key, old, new, expires_at):
+        if await self.get(key) != old:
+            return False
+        await asyncio.sleep(0)
+        return await self.shelf.swap(key, self.shelf._read(key), new, expires_at)
+
+
+class SwapsBlindly(Node):
+    """Writes without comparing."""
+
+    async def swap(self, key, old, new, expires_at):
+        return await self.shelf.swap(key, self.shelf._read(key), new, expires_at)
+
+
+class EmptyIsAbsent(Node):
+    """Takes the empty value for no value."""
+
+    async def get(self, key):
+        return await super().get(key) or None
+
+    async def swap(self, key, old, new, expires_at):
+        return await self.shelf.swap(key, old or self.shelf._read(key) or None, new, expires_at)
+
+
+class TextOnly(Node):
+    """Stores values as text."""
+
+    async def put(self, key, value, expires_at):
+        await super().put(key, value.decode(errors="replace").encode(), expires_at)
+
+
+class SmallLetters(Node):
+    """Does not tell keys apart that a database finds equal."""
+
+    async def put(self, key, value, expires_at):
+        await super().put(key.lower().strip()[:200], value, expires_at)
+
+    async def get(self, key):
+        return await super().get(key.lower().strip()[:200])
+
+
+class KeepsForEver(Node):
+    """Does not look at the end of records."""
+
+    async def put(self, key, value, expires_at):
+        await super().put(key, value, expires_at + 1e9)
+
+    async def swap(self, key, old, new, expires_at):
+        return await super().swap(key, old, new, expires_at + 1e9)
+
+    async def revoke(self, record, expires_at):
+        return await super().revoke(record, expires_at + 1e9)
+
+
+class FirstEndStays(Node):
+    """Writing again does not change when a record ends."""
+
+    async def put(self, key, value, expires_at):
+        known = self.shelf._records.get(key)
+        await super().put(key, value, expires_at if known is None else known[1])
+
+
+class CountsByItself(Node):
+    """Counts per node."""
+
+    async def count(self, key, seconds):
+        return await super().count(f"{id(self)}/{key}", seconds)
+
+
+class CountsInTwoSteps(Node):
+    """Reads a count, waits, writes it."""
+
+    async def count(self, key, seconds):
+        known = self.shelf._records.get(f"count/{key}")
+        await asyncio.sleep(0)
+        await self.shelf.count(key, seconds)
+        return 1 if known is None else int(known[0]) + 1
+
+
+class CountsForEver(Node):
+    """A count never starts anew."""
+
+    async def count(self, key, seconds):
+        return await super().count(key, 1e9)
+
+
+class CountsSinceTheLast(Node):
+    """Every count prolongs the time of all."""
+
+    async def count(self, key, seconds):
+        number = await super().count(key, seconds)
+        value, _ = self.shelf._records[f"count/{key}"]
+        self.shelf._records[f"count/{key}"] = (value, self.shelf._clock.wall() + seconds)
+        return number
+
+
+class CountsAreRecords(Node):
+    """A count and a record of one name are the same."""
+
+    async def count(self, key, seconds):
+        number = await super().count(key, seconds)
+        await self.shelf.put(key, b"%d" % number, self.shelf._clock.wall() + seconds)
+        return number
+
+
+class DropsOnClose(Node):
+    """Closing takes the records along."""
+
+    async def close(self):
+        await super().close()
+        self.shelf._records.clear()
+
+
+class ForgetsRecords(SharedWorld):
+    """Records do not outlive a restart."""
+
+    async def restart(self):
+        await super().restart()
+        self.shelf._records.clear()
+
+
+class ForgetsRevocations(SharedWorld):
+    """The revocation log does not outlive a restart."""
+
+    async def restart(self):
+        await super().restart()
+        self.shelf._log, self.shelf._last = [], 0
+
+
+class NumbersByTheRest(Node):
+    """Numbers a revocation by how many are in force."""
+
+    async def revoke(self, record, expires_at):
+        self.shelf._last = len(await self.shelf.revocations(0))
+        return await super().revoke(record, expires_at)
+
+
+class NumbersInTwoSteps(Node):
+    """Two who revoke at once get one number."""
+
+    async def revoke(self, record, expires_at):
+        last = self.shelf._last
+        await super().revoke(record, expires_at)
+        return last + 1
+
+
+class SignalsItself(Node):
+    """Tells of a revocation only the node that made it."""
+
+    async def revoke(self, record, expires_at):
+        number = await self.shelf.revoke(record, expires_at)
+        self.shelf.heard[self.name].revocations_grew()
+        return number
+
+
+class ReadsAll(Node):
+    """Gives the whole revocation log every time."""
+
+    async def revocations(self, after):
+        return await super().revocations(0)
+
+
+class ReadsBackwards(Node):
+    """Gives the newest revocation first."""
+
+    async def revocations(self, after):
+        return (await super().revocations(after))[::-1]
+
+
+class ReadsNothingBeyond(Node):
+    """Does not notice that the log began anew."""
+
+    async def revocations(self, after):
+        return await self.shelf.revocations(after)
+
+
+class StaysKnown(Node):
+    """Is a node for ever."""
+
+    async def close(self):
+        pass
+
+
+class KnowsItself(Node):
+    """Knows no other node."""
+
+    async def nodes(self):
+        return [self.name]
+
+
+class MailsTwice(Node):
+    """Delivers a message again."""
+
+    async def send(self, node, body):
+        await super().send(node, body)
+        return await super().send(node, body)
+
+
+class MailsToAll(Node):
+    """Delivers a message to everybody."""
+
+    async def send(self, node, body):
+        known = node in self.shelf.heard
+        for name in self.shelf.heard:
+            await super().send(name, body)
+        return known
+
+
+class MailsNotFar(Node):
+    """Reaches itself only."""
+
+    async def send(self, node, body):
+        return await super().send(self.name, body)
+
+
+class MailsAnywhere(Node):
+    """Says that it reached a node that is not there."""
+
+    async def send(self, node, body):
+        await super().send(node, body)
+        return True
+
+
+class KeepsMail(Node):
+    """Gives a node what was sent to it before it came."""
+
+    async def open(self, node, heard):
+        await super().open(node, heard)
+        for body in self.shelf.__dict__.pop(f"kept-{node}", ()):
+            heard.mail(body)
+
+    async def send(self, node, body):
+        if node not in self.shelf.heard:
+            self.shelf.__dict__.setdefault(f"kept-{node}", []).append(body)
+        return await super().send(node, body)
+
+
+STORE_FAULTS: dict[type[Node] | type[SharedWorld], tuple[str, ...]] = {
+    TakesInTwoSteps: ("of_all_takers_one_gets_it", "a_take_and_a_swap_do_not_both_win"),
+    SwapsInTwoSteps: ("of_all_swaps_of_one_value_one_wins", "no_change_by_swap_is_lost"),
+    SwapsBlindly: ("a_swap_writes_only_over_what_was_seen", "of_all_swaps_of_one_value_one_wins"),
+    EmptyIsAbsent: ("a_record_is_what_was_written", "a_swap_writes_only_over_what_was_seen"),
+    TextOnly: ("a_record_is_what_was_written",),
+    SmallLetters: ("keys_mean_themselves",),
+    KeepsForEver: ("a_record_ends_at_its_moment", "what_is_in_force_no_more_is_left_out", "records_outlive_a_restart"),
+    FirstEndStays: ("a_record_ends_at_its_moment",),
+    CountsByItself: ("counts_are_of_all_nodes", "records_outlive_a_restart"),
+    CountsInTwoSteps: ("counts_are_of_all_nodes",),
+    CountsForEver: ("a_count_starts_anew",),
+    CountsSinceTheLast: ("a_count_starts_anew",),
+    CountsAreRecords: ("counts_are_of_all_nodes",),
+    DropsOnClose: ("closing_may_be_repeated",),
+    ForgetsRecords: ("records_outlive_a_restart",),
+    ForgetsRevocations: ("revocations_outlive_a_restart",),
+    NumbersByTheRest: ("what_is_in_force_no_more_is_left_out", "revocations_outlive_a_restart"),
+    NumbersInTwoSteps: ("revocations_at_once_are_all_kept",),
+    SignalsItself: ("every_node_hears_of_a_revocation",),
+    ReadsAll: ("revocations_are_numbered_in_order", "a_node_that_reads_on_misses_none"),
+    ReadsBackwards: ("revocations_are_numbered_in_order",),
+    ReadsNothingBeyond: ("who_knows_more_than_the_log_is_given_all",),
+    StaysKnown: ("nodes_know_each_other", "mail_to_nobody_is_told"),
+    KnowsItself: ("nodes_know_each_other",),
+    MailsTwice: ("mail_reaches_its_node_once",),
+    MailsToAll: ("mail_reaches_its_node_once",),
+    MailsNotFar: ("mail_reaches_its_node_once",),
+    MailsAnywhere: ("mail_to_nobody_is_told",),
+    KeepsMail: ("a_node_that_comes_back_gets_only_new_mail",),
+}
