@@ -7,5 +7,6 @@ from .auth.identity import Grants, Identity
 from .errors import SsealError
 from .hub.settings import HubSettings
 from .limits import Limits
+from .publisher import Publisher
 
-__all__ = ["Grants", "Hub", "HubSettings", "Identity", "Limits", "SsealError"]
+__all__ = ["Grants", "Hub", "HubSettings", "Identity", "Limits", "Publisher", "SsealError"]

@@ -24,6 +24,7 @@ from .asgi.app import HubApp
 from .asgi.commands import Commands
 from .asgi.services import Authenticate, Services
 from .auth.credential import CredentialPolicy, Way
+from .auth.family import hashed
 from .auth.jwt import JwtVerifier
 from .auth.origin import OriginPolicy
 from .auth.revocation import Revocation
@@ -124,6 +125,7 @@ class Hub:
             sessions=Sessions(self._store, clock, ttl=settings.session_ttl),
             revoke=self._apply,
             cluster=self._cluster,
+            count=self._count,
             bearer=bearer,
             accounts=None if settings.accounts is None else Accounts(Path(settings.accounts)),
             authenticate=authenticate,
@@ -309,6 +311,10 @@ class Hub:
         if settings.jwt_jwks_url is not None:
             self._jwks = JwksSource(settings.jwt_jwks_url, verifier, clock)
         return Bearer(verifier, self._jwks)
+
+    async def _count(self, name: str, seconds: float) -> int:
+        """Count one more of a name at all hubs; names are hashed, so that nobody chooses how long a key is."""
+        return await self._store.count(f"rate/{hashed(name)[:32]}", seconds)
 
     async def _touched(self, connection: Connection) -> None:
         family = connection.subscription.identity.family

@@ -219,6 +219,19 @@ async def _silent(command: object) -> None:
     """Do nothing."""
 
 
+async def test_guesses_at_a_password_are_counted_together(make_bench: MakeBench, address: str, tmp_path: Path) -> None:
+    """Somebody whom a load balancer sends to another hub each time has no more guesses for it."""
+    settings = {
+        "broker": address,
+        "accounts": str(tmp_path / "accounts.db"),
+        "limits": {"logins_per_minute_per_user": 3},
+    }
+    hubs = [await make_bench(**settings) for _ in range(2)]
+    body = {"username": "alice", "password": "guess"}
+    statuses = [(await hubs[n % 2].ask("POST", "/auth/login", TAB, json=body)).status for n in range(5)]
+    assert statuses == [401, 401, 401, 429, 429]
+
+
 async def test_both_hubs_are_ready(pair: Pair) -> None:
     """A canary of each comes back to it."""
     for hub in pair:

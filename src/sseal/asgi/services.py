@@ -50,6 +50,7 @@ class Services:
     sessions: Sessions
     revoke: Callable[[Revocation], Awaitable[int]]
     cluster: Cluster
+    count: Callable[[str, float], Awaitable[int]]
     rates: RateLimiter
     bearer: TokenVerifier | None = None
     accounts: Accounts | None = None

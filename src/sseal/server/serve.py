@@ -38,7 +38,7 @@ COLLECTOR: Final = (50_000, 20, 1_000)
 """Thresholds of the garbage collector, see `calm_collector`."""
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds after which Python lets another thread run. With its default of 5 ms, the thread that commits to a SQLite
-log starves beside an event loop that is busy in slices of 2 ms: a publish then took up to 1.6 s, and 12 ms with this."""
+log starves beside an event loop that is busy in slices of 2 ms: a publish then took up to 1.6 s, now 12 ms."""
 GRACE: Final = 3
 """Seconds that requests may take to end after a signal."""
 STALLED_GRACE: Final = 1.5
