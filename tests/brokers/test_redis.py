@@ -173,7 +173,7 @@ async def test_history_leaves_out_what_is_over_and_does_not_call_it_lost(world: 
     assert ([entry.offset for entry in page.entries], page.lost) == ([], 2)
 
 
-@pytest.mark.parametrize("limits", [{"count": 2}, {"size": 700}, {"age": 0.3}])
+@pytest.mark.parametrize("limits", [{"count": 2}, {"size": 1000}, {"age": 0.3}])
 async def test_retention_trims_the_oldest_and_remembers_what_was_lost(world: World, limits: dict[str, Any]) -> None:
     """Whatever limit is hit, the newest trimmed offset of each topic is known (W25)."""
     hub = await world.hub(retention=Retention(**limits))
@@ -202,10 +202,10 @@ async def test_nothing_of_a_trimmed_log_stays_behind(world: World) -> None:
         await hub.broker.publish([draft(f"t/{index} all")])
     keys = world.server.command("KEYS", "sseal:topic:*").split("\n")
     assert len(keys) == 11
-    assert world.server.command("XLEN", "sseal:topic:all") == "10"
+    assert world.server.command("ZCARD", "sseal:topic:all") == "10"
     assert world.server.command("XLEN", "sseal:log") == "10"
     await asyncio.gather(*[hub.broker.publish([draft("z")] * 10) for _ in range(5)])
-    assert int(world.server.command("HGET", "sseal:meta", "bytes")) < 10 * 300
+    assert int(world.server.command("HGET", "sseal:meta", "bytes")) < 10 * 450
 
 
 async def test_only_the_newest_canary_stays_and_none_is_read_back(world: World) -> None:

@@ -429,3 +429,57 @@ async def test_closing_refuses_what_waits(world: World) -> None:
     assert caught.value.code == "broker_closed"
     await hub.broker.open(hub)
     assert await hub.broker.publish([draft("a")]) == [1]
+
+
+async def test_a_topic_asked_for_on_the_way_back_is_complete(world: World) -> None:
+    """Listening while the hub hears of revocations, before anything is delivered, counts as any other time (W17)."""
+    hub, publisher = await world.hub(), await world.hub(listening=False)
+    await hub.broker.listen(["a"])
+    confirmed: list[int] = []
+
+    async def returned() -> None:
+        confirmed.append(await hub.broker.listen(["b"]))
+        await publisher.broker.publish([draft("b"), draft("a")])
+
+    hub.returned = returned  # type: ignore[method-assign]
+    await publisher.broker.publish([draft("a"), draft("b")])
+    await hub.until(1)
+    hub.link.lose("for the test")
+    await back(hub)
+    await publisher.broker.publish([draft("b")])
+    await hub.until(5)
+    assert confirmed[0] <= 2
+    assert [offset for offset in positions(hub) if offset != 2] == [1, 3, 4, 5]
+
+
+async def test_a_return_that_fails_is_tried_again(world: World) -> None:
+    """A hub that cannot hear of revocations gets no events before it has (W17)."""
+    hub, publisher = await world.hub(), await world.hub(listening=False)
+    await hub.broker.listen(["a"])
+    tries: list[int] = []
+
+    def returning() -> None:
+        tries.append(len(hub.entries))
+        if len(tries) < 3:
+            raise Unavailable("the store is away")
+
+    hub.returning = returning
+    hub.link.lose("for the test")
+    await publisher.broker.publish([draft("a")])
+    await hub.until(1)
+    assert tries == [0, 0, 0]
+    await back(hub)
+
+
+async def test_messages_of_strangers_do_no_harm(world: World) -> None:
+    """What is no message makes the hub connect again; one of an unknown epoch makes it look."""
+    hub = await world.hub()
+    await hub.broker.listen(["a"])
+    epoch = hub.broker.lineage.epoch
+    for text in ("rubbish", "otherone 7 0 1.0  1 abc", f"{epoch} 7 6 nothing"):
+        world.server.command("PUBLISH", "sseal:0:t:a", text)
+        (offset,) = await hub.broker.publish([draft("a")])
+        await hub.until(offset)
+    assert positions(hub) == [1, 2, 3]
+    assert hub.broker.lineage.epoch == epoch
+    assert "turned" not in [told[0] for told in hub.told]

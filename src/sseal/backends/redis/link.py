@@ -340,7 +340,12 @@ class Link:
         kind, channel = reply[0], reply[1]
         if kind == b"message":
             if (handler := self._handlers.get(channel)) is not None:
-                handler(channel[len(self.channels) :].decode(), reply[2])
+                try:
+                    handler(channel[len(self.channels) :].decode(), reply[2])
+                except Exception:
+                    # Whatever it was, what follows it must not be passed on as if it had been taken.
+                    logger.exception("a message could not be taken", extra={"channel": channel.decode()})
+                    self.lose("a message could not be taken")
         elif kind == b"subscribe":
             expected, confirmed = self._confirmations.popleft() if self._confirmations else (b"", None)
             if expected != channel:

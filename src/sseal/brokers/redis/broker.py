@@ -59,6 +59,7 @@ class RedisBroker:
         self._verifying = asyncio.Lock()
         self._poke = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
+        self._may_tell = False
         self._has_turned = False
         self._open = False
 
@@ -70,7 +71,7 @@ class RedisBroker:
         if intake is not None:
             self._listener = Listener(self._link, intake, self._turn, self._poke.set)
         await self._link.open(self)
-        self._open, self._has_turned = True, False
+        self._open, self._may_tell, self._has_turned = True, True, False
         if intake is not None:
             self._checking = asyncio.create_task(self._check_forever(), name="sseal-redis-check")
 
@@ -103,6 +104,7 @@ class RedisBroker:
         if self._intake is None or self._listener is None:
             return
         await self._intake.returned()
+        self._may_tell = True
         if self._has_turned:
             self._has_turned = False
             self._intake.turned()
@@ -111,6 +113,7 @@ class RedisBroker:
     def detach(self) -> None:
         """Stop using the connections; see `User`."""
         self._attached.clear()
+        self._may_tell = False
         if self._listener is not None:
             self._listener.detach()
 
@@ -144,11 +147,10 @@ class RedisBroker:
         :raises Lost: the connection is gone.
         """
         if await self._verify() and self._intake is not None:
-            if self._link.lost_since is not None:
-                self._has_turned = True
-            else:
-                logger.warning("the log is in a new epoch", extra={"epoch": self._lineage.epoch})
+            if self._may_tell:
                 self._intake.turned()
+            else:
+                self._has_turned = True
 
     async def _writable(self) -> str:
         """Return the epoch once the connection has been verified.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 from redis.exceptions import ResponseError
 
@@ -65,6 +65,7 @@ class Listener:
         self._held_size = 0
         self._overflown = False
         self._behind: set[str] = set()
+        self._attached = False
         self._settling: asyncio.Task[None] | None = None
         self._tuning: asyncio.Task[None] | None = None
         self._round: asyncio.Future[int] | None = None
@@ -84,7 +85,7 @@ class Listener:
 
         :raises Lost: that is gone too.
         """
-        self._subscribed = self._channels()
+        self._subscribed, self._attached = self._channels(), True
         await self._link.subscribe(self._subscribed, self._take)
 
     def detach(self) -> None:
@@ -93,6 +94,7 @@ class Listener:
             if task is not None:
                 task.cancel()
         self._settling = self._tuning = None
+        self._attached = False
         self._subscribed.clear()
         self._last.clear()
         self._held, self._held_size, self._overflown = deque(), 0, False
@@ -121,12 +123,12 @@ class Listener:
         for name in names:
             (self._patterns if is_pattern(name) else self._wanted).add(name)
         self._compile()
-        if self._link.lost_since is not None:
+        if not self._attached:
             return self.head
         if self._round is None:
             self._round = asyncio.get_running_loop().create_future()
         waiting = self._round
-        if self._tuning is None:
+        if self._tuning is None or self._tuning.done():
             self._tuning = asyncio.create_task(self._tune(), name="sseal-redis-listen")
         return await asyncio.shield(waiting)
 
@@ -154,27 +156,27 @@ class Listener:
 
     async def _tune(self) -> None:
         """Bring the subscriptions up to date, for all who have asked at the same time (one round trip)."""
-        try:
-            while (waiting := self._round) is not None:
-                self._round = None
-                fresh = self._channels() - self._subscribed
-                self._subscribed |= fresh
-                try:
-                    await self._link.subscribe(fresh, self._take)
-                    (head,) = await self._link.call("HMGET", f"{self._link.prefix}meta", "head")
-                except (Lost, ResponseError):
-                    self._subscribed -= fresh
-                    waiting.set_result(self.head)
-                    self._link.lose("it could not be subscribed to")
-                    continue
-                confirmed = int(head or 0)
-                for channel in fresh & self._subscribed:
-                    self._last[channel] = max(self._last.get(channel, 0), confirmed)
+        while (waiting := self._round) is not None:
+            self._round, offset = None, -1
+            try:
+                offset = await self._subscribe_fresh()
+            except (Lost, ResponseError) as error:
+                self._link.lose(f"it could not be subscribed to: {error}")
+            finally:
+                # Without a connection everything after the head comes when there is one again.
                 if not waiting.done():
-                    waiting.set_result(max(confirmed, self.complete))
-        finally:
-            if asyncio.current_task() is self._tuning:
-                self._tuning = None
+                    waiting.set_result(self.head if offset < 0 else offset)
+        self._tuning = None
+
+    async def _subscribe_fresh(self) -> int:
+        fresh = self._channels() - self._subscribed
+        self._subscribed |= fresh
+        await self._link.subscribe(fresh, self._take)
+        (head,) = await self._link.call("HMGET", f"{self._link.prefix}meta", "head")
+        confirmed = int(head or 0)
+        for channel in fresh & self._subscribed:
+            self._last[channel] = max(self._last.get(channel, 0), confirmed)
+        return max(confirmed, self.complete)
 
     # -- messages ---------------------------------------------------------------------------------------
 
@@ -262,7 +264,7 @@ class Listener:
         return [min(newest, head) for newest in heads]
 
     def _settle_soon(self) -> None:
-        if self._settling is None:
+        if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle_or_lose(), name="sseal-redis-fill")
 
     async def _settle_or_lose(self) -> None:
@@ -277,18 +279,22 @@ class Listener:
     async def _settle(self) -> None:
         """Read what is missing, hand it out, and what was held after it, until nothing is."""
         while True:
-            if self._is_held_for_another_epoch():
-                await self._turn()
+            await self._follow()
             await self._tell_late()
             await self._catch_up()
             if self._let_go():
                 return
 
+    async def _follow(self) -> None:
+        """Go over to the epoch of what is held first; one that was left before anybody noticed it is over too."""
+        for _, message in list(self._held or ())[:1]:
+            if message.epoch not in (self._epoch, *self._retired):
+                await self._turn()
+                if message.epoch != self._epoch:
+                    self._retired.append(message.epoch)
+
     def _holding(self) -> bool:
         return self._held is not None
-
-    def _is_held_for_another_epoch(self) -> bool:
-        return any(message.epoch not in (self._epoch, *self._retired) for _, message in list(self._held or ())[:1])
 
     def _let_go(self) -> bool:
         """Hand out what was held; False when that cannot be all, because more has to be read first."""
@@ -323,33 +329,31 @@ class Listener:
         after = max(self._last.get(channel, self.head), self.complete)
         if after >= self.head:
             return False
-        stream = LOG if channel == LOG else f"topic:{channel.removeprefix(TOPIC)}"
-        found = await self._link.call("XRANGE", f"{self._link.prefix}{stream}", f"({after}-0", f"{self.head}-0")
+        prefix = self._link.prefix
         if channel != LOG:
-            return bool(found)
+            key = f"{prefix}topic:{channel.removeprefix(TOPIC)}"
+            return bool(await self._link.call("ZCOUNT", key, f"({after}", self.head))
+        found = await self._link.call("XRANGE", f"{prefix}log", f"({after}-0", f"{self.head}-0")
         return any(self._matches(entry_of(item).topics) for item in found)
 
     async def _catch_up(self) -> None:
         """Read the log from the last offset handed out to its head."""
-        more = True
-        after = self.head
+        more, after = True, self.head
         while more:
-            head, floor, more, items = await self._page(after)
+            try:
+                answer = await self._link.read(RANGE, self._epoch, after, PAGE, PAGE_SIZE)
+            except ResponseError as error:
+                if not str(error).startswith("EPOCH"):
+                    raise
+                await self._turn()
+                after = self.head
+                continue
+            head, floor, more, items = int(answer[0]), int(answer[1]), bool(answer[2]), answer[3]
             if floor > after:
                 self._intake.missed(None, floor)
                 self.head = max(self.head, floor)
             entries = [entry for entry in map(entry_of, items) if entry.offset > self.head]
             if wanted := [entry for entry in entries if self._matches(entry.topics)]:
                 self._hand_out(wanted)
-            after = max([after, floor, *(entry.offset for entry in entries)]) if more else head
+            after = entries[-1].offset if more and entries else max(floor, head if not more else after)
         self.head = self.complete = max(self.head, after)
-
-    async def _page(self, after: int) -> tuple[int, int, bool, list[Any]]:
-        try:
-            answer = await self._link.read(RANGE, self._epoch, after, PAGE, PAGE_SIZE)
-        except ResponseError as error:
-            if not str(error).startswith("EPOCH"):
-                raise
-            await self._turn()
-            return await self._page(self.head)
-        return int(answer[0]), int(answer[1]), bool(answer[2]), answer[3]

@@ -2,14 +2,14 @@
 --   meta            epoch, head, run_id, replid, lineage, floor (newest trimmed offset), bytes, count, age, size,
 --                   forgotten, forgotten_at (newest offset whose topic's record of what was trimmed was given up)
 --   log             every event once, id <offset>-0
---   topic:<topic>   the offsets of one topic
+--   topic:<topic>   the offsets of one topic, as a sorted set: a stream with one entry takes 4 KiB
 --   head:<topic>    its newest offset, also after that was trimmed
 --   trimmed, trimmed_at   per topic the newest offset that was trimmed before its time was over, and when published
 local prefix = KEYS[1]
 local META, LOG = prefix .. 'meta', prefix .. 'log'
 local TRIMMED, TRIMMED_AT = prefix .. 'trimmed', prefix .. 'trimmed_at'
 local CANARY = '$sseal/canary'
-local OVERHEAD = 200 -- bytes an event costs beside its text, measured with MEMORY USAGE
+local OVERHEAD, TOPIC_OVERHEAD = 100, 200 -- bytes an event costs beside its text, measured with INFO memory
 local MAX_TRIMMED = 100000 -- topics with a record of what was trimmed: about 20 MiB; older ones share one floor
 
 local function whole(number)
@@ -45,7 +45,8 @@ local function cost_of(topics, blob)
   if is_canary(topics) then
     return 0
   end
-  return #topics + #blob + OVERHEAD
+  local _, more_topics = string.gsub(topics, '\n', '')
+  return #topics + #blob + OVERHEAD + TOPIC_OVERHEAD * (1 + more_topics)
 end
 
 local function forget_oldest_records()
@@ -85,11 +86,7 @@ local function trim(at, budget)
       -- What was over by its own time to live is missed by nobody (W25).
       local missed = fields.x == '' or tonumber(fields.x) > at
       for topic in string.gmatch(fields.t, '[^\n]+') do
-        local key = prefix .. 'topic:' .. topic
-        redis.call('XTRIM', key, 'MINID', id(last + 1))
-        if redis.call('XLEN', key) == 0 then
-          redis.call('DEL', key)
-        end
+        redis.call('ZREMRANGEBYSCORE', prefix .. 'topic:' .. topic, '-inf', whole(last))
         if missed then
           redis.call('ZADD', TRIMMED, whole(last), topic)
           redis.call('HSET', TRIMMED_AT, topic, fields.a)

@@ -13,7 +13,7 @@ trim(at, 1000)
 meta = redis.call('HMGET', META, 'head', 'forgotten', 'forgotten_at')
 local query = cmsgpack.unpack(ARGV[6])
 local exact, exact_since, patterns, patterns_since = query[1], query[2], query[3], query[4]
-local upto = math.min(tonumber(ARGV[3]) or math.huge, tonumber(meta[1]))
+local upto = math.max(math.min(tonumber(ARGV[3]) or math.huge, tonumber(meta[1])), 0)
 local more = false
 
 local function matches(topics)
@@ -37,21 +37,20 @@ local function find(offset, entry)
 end
 
 for _, topic in ipairs(exact) do
-  local index = redis.call(
-    'XRANGE', prefix .. 'topic:' .. topic, '(' .. id(AFTER), id(math.max(upto, 0)), 'COUNT', LIMIT + 1
-  )
-  for _, item in ipairs(index) do
-    find(offset_of(item[1]), false)
+  local key = prefix .. 'topic:' .. topic
+  local index = redis.call('ZRANGE', key, '(' .. whole(AFTER), whole(upto), 'BYSCORE', 'LIMIT', 0, LIMIT + 1)
+  for _, offset in ipairs(index) do
+    find(tonumber(offset), false)
   end
   if #index > LIMIT then
     -- Nothing beyond what this topic has given may be given of others: the page is cut there.
-    upto = math.min(upto, offset_of(index[#index][1]) - 1)
+    upto = math.min(upto, tonumber(index[#index]) - 1)
     more = true
   end
 end
 
 if #patterns > 0 then
-  local scanned = redis.call('XRANGE', LOG, '(' .. id(AFTER), id(math.max(upto, 0)), 'COUNT', SCAN)
+  local scanned = redis.call('XRANGE', LOG, '(' .. id(AFTER), id(upto), 'COUNT', SCAN)
   for _, entry in ipairs(scanned) do
     local topics = entry[2][2]
     if not is_canary(topics) and matches(topics) then

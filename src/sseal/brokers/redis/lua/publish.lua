@@ -34,7 +34,7 @@ local function append(offset, draft, blob)
   for _, topic in ipairs(draft[1]) do
     local previous = redis.call('SET', prefix .. 'head:' .. topic, whole(offset), 'PX', head_lifetime, 'GET') or '0'
     if not canary then
-      redis.call('XADD', prefix .. 'topic:' .. topic, id(offset), 'p', previous)
+      redis.call('ZADD', prefix .. 'topic:' .. topic, whole(offset), whole(offset))
     elseif previous ~= '0' then
       redis.call('XDEL', LOG, previous .. '-0')
     end
