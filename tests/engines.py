@@ -23,7 +23,7 @@ from sseal.clock import SystemClock
 from sseal.identity_sources.redis_store import RedisStore
 from sseal.identity_sources.sqlite_store import SqliteStore
 from sseal.identity_sources.store import MemoryStore, Store
-from sseal.testing import Check, ConformanceError, ManualClock, Promise, World
+from sseal.testing import Check, ManualClock, Promise, World
 
 
 class Servers:
@@ -241,12 +241,6 @@ WORLDS: dict[str, Engine] = {
 }
 
 
-KNOWN = {
-    ("memory", "who_knows_more_than_the_log_is_given_all"): "MemoryStore gives nothing after a number it never gave",
-}
-"""Promises that an engine is known to break. Once it keeps them the test fails until they are taken out here."""
-
-
 @contextmanager
 def running_servers(directory: Path) -> Iterator[Servers]:
     """Give servers that are started when they are first needed, and ended afterwards."""
@@ -260,13 +254,8 @@ def running_servers(directory: Path) -> Iterator[Servers]:
 def combinations(checks: dict[str, Check]) -> list[object]:
     """Return every check on every engine that promises what the check needs, as parameters of a test."""
     return [
-        pytest.param(engine, check, id=f"{title}-{name}", marks=_known(title, name))
+        pytest.param(engine, check, id=f"{title}-{name}")
         for title, engine in WORLDS.items()
         for name, check in checks.items()
         if check.needs <= engine.promises
     ]
-
-
-def _known(title: str, name: str) -> tuple[pytest.MarkDecorator, ...]:
-    reason = KNOWN.get((title, name))
-    return () if reason is None else (pytest.mark.xfail(raises=ConformanceError, reason=reason),)

@@ -167,7 +167,8 @@ class MemoryStore:
     async def revocations(self, after: int) -> list[tuple[int, bytes]]:
         """Read the revocation log after a number."""
         now = self._clock.wall()
-        return [(number, record) for number, record, ends in self._log if number > after and ends > now]
+        start = 0 if after > self._last else after
+        return [(number, record) for number, record, ends in self._log if number > start and ends > now]
 
     async def count(self, key: str, seconds: float) -> int:
         """Count one more; see `Store.count`."""
