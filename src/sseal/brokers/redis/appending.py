@@ -129,13 +129,17 @@ class Appender:
     async def _append(self, group: list[_Call]) -> None:
         """Run the script until it has an answer; the nonce makes sure that it counts once, however often it runs."""
         nonce = secrets.token_hex(12)
-        calls = calls_of([call.drafts for call in group])
+        calls: list[bytes] = []
         repeated = False
         while not all(call.answer.done() for call in group):
             try:
                 epoch = await self._epoch()
-                for call in group:
-                    call.unsure = True
+                if not repeated:  # who gave up before anything was sent was told that nothing was
+                    group = [call for call in group if not call.answer.done()]
+                    if not group:
+                        return
+                    calls = calls_of([call.drafts for call in group])
+                _doubt(group)
                 answers = await self._link.run(PUBLISH, epoch, nonce, self._link.channels, *calls)
             except Lost as error:
                 if not error.sent and not repeated:
@@ -167,6 +171,12 @@ class Appender:
                 return None if self._link.lost_since is not None else _lost()
             return None
         return Unavailable(f"the log refuses: {text}", code="broker_refused")
+
+
+def _doubt(group: list[_Call]) -> None:
+    """Note that they may be appended from here on."""
+    for call in group:
+        call.unsure = True
 
 
 def _spare(group: list[_Call]) -> None:
