@@ -176,8 +176,10 @@ class Hub:
             self._failed, self._starting = (self._clock.monotonic(), error), None
             logger.warning("the hub cannot start yet: %s", error)
             raise
-        except InvalidInput:
+        except InvalidInput as error:
             self._starting = None
+            if error.field == "store" and self.settings.store is None:
+                raise InvalidInput("broker", error.problem) from None  # the setting that names both
             raise
         self._chain_signals()
         logger.info("hub started", extra={"node": self.engine.node, "broker": shown(self.settings.broker)})

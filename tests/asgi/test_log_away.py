@@ -1,0 +1,152 @@
+"""What people see while the log is away: at the start, in the middle, and when it returns."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi.conftest import Bench, MakeBench
+from asgi.driver import PATIENCE, SECRET, STREAM, HandClock, Stream, bearer
+from redis_servers import RedisServer, redis_server
+from servers import free_port
+from sseal import Hub, HubSettings
+from sseal.errors import InvalidInput
+
+SHOP = bearer("shop", publish=["**"], subscribe=["**"])
+EVENT = {"topic": "room/a", "data": "x"}
+ANSWER_WITHIN = 2.5
+"""Seconds: two are promised, and the machine may be busy."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """Run a Redis that forgets nothing."""
+    with redis_server(tmp_path / "redis", "redis", "--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
+
+
+@pytest.fixture
+async def bench(make_bench: MakeBench, server: RedisServer) -> AsyncIterator[Bench]:
+    """Return a hub on it."""
+    bench = await make_bench(broker=server.url, window_count=2)
+    yield bench
+    server.thaw() if server.process else server.start()
+
+
+async def until_published(bench: Bench, data: str) -> None:
+    """Publish until the log takes it."""
+    async with asyncio.timeout(4 * PATIENCE):
+        while (await bench.ask("POST", "/events", SHOP, json={**EVENT, "data": data, "key": data})).status != 201:
+            await asyncio.sleep(0.05)
+
+
+async def opened(bench: Bench, headers: Any = SHOP) -> tuple[Stream, str]:
+    """Open a stream; return it and its first id."""
+    stream = bench.stream("/events?topic=room/a", headers)
+    return stream, str((await stream.opened()).id)
+
+
+async def test_a_hub_starts_before_its_log(tmp_path: Path) -> None:
+    """It lives, refuses for now in a way an EventSource survives, and works once the log is there."""
+    server = RedisServer(tmp_path / "redis", port=free_port())
+    hub = Hub(HubSettings(broker=server.url, jwt_secret=(SECRET,), handle_signals=False), clock=HandClock())
+    bench = Bench(hub, HandClock())
+    try:
+        assert (await bench.ask("GET", "/healthz")).status == 200
+        assert (await bench.ask("GET", "/readyz")).status == 503
+        reply = await bench.ask("POST", "/events", SHOP, json=EVENT)
+        assert (reply.status, reply.json["code"]) == (503, "broker_lost")
+        assert reply.header("retry-after") is not None
+        assert await bench.try_stream("/events", {**SHOP, **STREAM}) == 503
+        native = bench.stream("/events?ticket=" + "a" * 26, STREAM)
+        assert (await native.rest())[-1].json == {"reason": "broker_lost", "reconnect": True}
+        server.start()
+        bench.hub._failed = None  # its second of rest is over
+        await until_published(bench, "1")
+        assert (await bench.ask("GET", "/readyz")).status == 200
+    finally:
+        await bench.close()
+        server.end()
+
+
+async def test_a_log_that_can_never_be_used_stops_the_start(tmp_path: Path) -> None:
+    """A server that evicts is refused with what to change; the setting is named, and no password shown (W26)."""
+    options = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    with redis_server(tmp_path / "redis", "redis", *options) as server:
+        hub = Hub(HubSettings(broker=server.url, handle_signals=False))
+        with pytest.raises(InvalidInput, match=r"broker: .*maxmemory-policy is allkeys-lru.*noeviction"):
+            await hub.start()
+        await hub.aclose()
+
+
+@pytest.mark.parametrize("how", ["frozen", "killed"])
+async def test_publishing_is_refused_in_time_and_works_again(bench: Bench, server: RedisServer, how: str) -> None:
+    """Never a 201 without the log: 503 within two seconds, with Retry-After; on return nothing is lost or doubled."""
+    stream, _ = await opened(bench)
+    await until_published(bench, "before")
+    server.freeze() if how == "frozen" else server.end(signal.SIGKILL)
+    for number in range(3):
+        start = time.monotonic()
+        reply = await bench.ask("POST", "/events", SHOP, json={**EVENT, "data": "lost", "key": f"k{number}"})
+        assert reply.status == 503
+        assert reply.json["code"] in ("broker_lost", "outcome_unknown")
+        assert reply.header("retry-after") is not None
+        assert time.monotonic() - start < ANSWER_WITHIN
+    ready = await bench.ask("GET", "/readyz")
+    assert ready.status == 503
+    assert "no canary has come back since" in ready.json["detail"]
+    assert (await bench.ask("GET", "/healthz")).status == 200
+    server.thaw() if how == "frozen" else server.start()
+    await until_published(bench, "after")
+    seen = []
+    while (event := await stream.event()).data != "after":
+        seen.append((event.type, event.data))
+    assert seen[0] == ("message", "before")
+    # What was refused as unknown may have been taken, at most once each.
+    assert seen[1:] in ([("message", "lost")] * n for n in range(4))
+    assert stream.status == 200
+
+
+async def test_streams_stay_open_and_what_needs_no_history_goes_through(bench: Bench, server: RedisServer) -> None:
+    """Heartbeats go on; a new stream is let in, one that missed something the window has not is told to come back."""
+    _, start = await opened(bench)
+    for number in range(4):
+        await until_published(bench, str(number))
+    server.freeze()
+    async with asyncio.timeout(4 * PATIENCE):
+        while bench.engine.broker.lost_since is None:
+            await bench.ask("POST", "/events", SHOP, json={**EVENT, "key": "k"})
+    fresh, head = await opened(bench)
+    assert fresh.status == 200
+    assert await bench.try_stream("/events?topic=room/a", {**SHOP, "last-event-id": head}) == 200
+    behind = await bench.ask("GET", "/events?topic=room/a", {**SHOP, "last-event-id": start})
+    assert (behind.status, behind.json["code"]) == (503, "broker_lost")
+    assert len(bench.engine.connections) >= 2
+    server.thaw()
+    await until_published(bench, "after")
+    while (event := await fresh.event()).data != "after":
+        assert event.data == "x"  # the outcome of that one was unknown
+
+
+async def test_revocations_of_other_hubs_are_heard_before_anything_else(
+    make_bench: MakeBench, server: RedisServer, bench: Bench
+) -> None:
+    """A hub that was away ends revoked streams before it delivers what was published meanwhile (W17)."""
+    other = await make_bench(broker=server.url)
+    victim = bench.stream("/events?topic=room/a", bearer("eve", jti="t1", subscribe=["**"]))
+    await victim.opened()
+    server.command("CLIENT", "KILL", "TYPE", "pubsub")
+    root = bearer("root", admin=True)
+    async with asyncio.timeout(4 * PATIENCE):
+        while (await other.ask("POST", "/admin/revocations", root, json={"jti": "t1"})).status != 201:
+            await asyncio.sleep(0.02)  # that hub's connection was killed too
+    await until_published(other, "secret")
+    rest = await victim.rest()
+    assert rest[-1].json["reason"] == "revoked"
+    assert all(event.data != "secret" for event in rest)
