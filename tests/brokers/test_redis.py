@@ -252,6 +252,23 @@ async def test_two_thousand_topics_are_listened_to_at_once(world: World) -> None
     assert hub.offsets == list(range(1, 2001))
 
 
+async def test_many_patterns_are_one_subscription(world: World) -> None:
+    """However many patterns there are, each is delivered, until the last of them is forgotten."""
+    hub = await world.hub()
+    names = [f"user/{n}/*" for n in range(500)]
+    await asyncio.gather(*[hub.broker.listen([name]) for name in names])
+    await hub.broker.publish([draft(f"user/{n}/x") for n in range(500)])
+    await hub.until(500)
+    await hub.broker.forget(names[:-1])
+    await hub.broker.publish([draft("user/1/x"), draft("user/499/x")])
+    await hub.until(502)
+    await hub.broker.forget(names[-1:])
+    await hub.broker.listen(["a"])
+    await hub.broker.publish([draft("user/499/x"), draft("a")])
+    await hub.until(504)
+    assert hub.offsets == [*range(1, 501), 502, 504]
+
+
 async def test_nothing_after_the_confirmed_offset_is_missed(world: World) -> None:
     """Topics are listened to and forgotten while two publishers write; each is complete from where it was confirmed."""
     hub, one, two = await world.hub(), await world.hub(listening=False), await world.hub(listening=False)

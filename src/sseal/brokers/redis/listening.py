@@ -36,6 +36,8 @@ TOPIC: Final = "t:"
 """What the channel of a topic begins with."""
 _MOST_BEHIND: Final = 1_000
 """Topics looked at one by one when messages were lost; if there are more, all readers are told."""
+_MOST_PATTERNS: Final = 64
+"""Patterns looked for in what is told of every event; if there are more, the hub is handed everything."""
 
 
 class Listener:
@@ -58,8 +60,10 @@ class Listener:
         self._retired: deque[str] = deque(maxlen=256)
         self._wanted: set[str] = set()
         self._patterns: set[str] = set()
-        self._matches: Callable[[tuple[str, ...]], bool] = TopicSet(frozenset()).matcher()
+        self._matches: Callable[[tuple[str, ...]], bool]
+        self._compile()
         self._subscribed: set[str] = set()
+        self._fresh: set[str] = set()
         self._last: dict[str, int] = {}
         self._held: deque[tuple[str, Message]] | None = None
         self._held_size = 0
@@ -86,6 +90,7 @@ class Listener:
         :raises Lost: that is gone too.
         """
         self._subscribed, self._attached = self._channels(), True
+        self._fresh.clear()
         await self._link.subscribe(self._subscribed, self._take)
 
     def detach(self) -> None:
@@ -121,8 +126,15 @@ class Listener:
     async def listen(self, names: Iterable[str]) -> int:
         """Subscribe; return the offset from which on these are handed out."""
         for name in names:
-            (self._patterns if is_pattern(name) else self._wanted).add(name)
-        self._compile()
+            if is_pattern(name):
+                self._patterns.add(name)
+                self._compile()
+                channel = LOG
+            else:
+                self._wanted.add(name)
+                channel = f"{TOPIC}{name}"
+            if channel not in self._subscribed:
+                self._fresh.add(channel)
         if not self._attached:
             return self.head
         if self._round is None:
@@ -133,20 +145,31 @@ class Listener:
         return await asyncio.shield(waiting)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Unsubscribe."""
+        """Unsubscribe, at once as far as this hub is concerned."""
+        gone = []
         for name in names:
-            (self._patterns if is_pattern(name) else self._wanted).discard(name)
-        self._compile()
-        gone = self._subscribed - self._channels()
-        self._subscribed -= gone
-        for channel in gone:
+            if is_pattern(name):
+                self._patterns.discard(name)
+                self._compile()
+                if self._patterns:
+                    continue
+                channel = LOG
+            else:
+                self._wanted.discard(name)
+                channel = f"{TOPIC}{name}"
+            self._fresh.discard(channel)
             self._last.pop(channel, None)
+            if channel in self._subscribed:
+                self._subscribed.remove(channel)
+                gone.append(channel)
         self._link.unsubscribe(gone)
 
     def _compile(self) -> None:
-        topics = TopicSet.of(*self._patterns)
-        patterns, wanted = topics.matcher(), self._wanted
-        self._matches = lambda found: not wanted.isdisjoint(found) or patterns(found)
+        if len(self._patterns) > _MOST_PATTERNS:
+            self._matches = lambda topics: True  # noqa: ARG005 - of any topics
+            return
+        patterns, wanted = TopicSet.of(*self._patterns).matcher(), self._wanted
+        self._matches = lambda topics: not wanted.isdisjoint(topics) or patterns(topics)
 
     def _channels(self) -> set[str]:
         channels = {f"{TOPIC}{topic}" for topic in self._wanted}
@@ -169,7 +192,7 @@ class Listener:
         self._tuning = None
 
     async def _subscribe_fresh(self) -> int:
-        fresh = self._channels() - self._subscribed
+        fresh, self._fresh = self._fresh, set()
         self._subscribed |= fresh
         await self._link.subscribe(fresh, self._take)
         (head,) = await self._link.call("HMGET", f"{self._link.prefix}meta", "head")
