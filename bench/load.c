@@ -1,8 +1,9 @@
 /* The load generator: opens streams, publishes over HTTP, and checks every event of every stream.
  *
- *   load HOST PORT [tls]
+ *   load HOST PORT[,PORT...] [tls]
  *
- * One thread, one epoll. It reads one command per line and answers each with one line of JSON, see command().
+ * Streams are spread over the ports in turn; what is published goes to the first. One thread, one epoll. It reads
+ * one command per line and answers each with one line of JSON, see command().
  * Every event carries a marker `~SSNNNNNNNNTTTTTTTTTTTTTTTTDDDDDD!` (hex): source, number within the source, the
  * monotonic nanosecond it was sent at, and the one stream it is for (ffffff: all). A source is whatever keeps an
  * order: a publisher on the common topic, one of the mosaic topics, or a stream's private topic. A stream expects
@@ -28,9 +29,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PUBLISHERS = 4, MOSAIC = 24, PRIVATE = PUBLISHERS + MOSAIC, SOURCES = PRIVATE + 1 };
+enum { PUBLISHERS = 32, MOSAIC = 24, PRIVATE = PUBLISHERS + MOSAIC, SOURCES = PRIVATE + 1 };
 enum { MARK = 34, CARRY = 192, READ_SIZE = 256 * 1024, EVENT_SIZE = 100, MAX_BODY = 512 * 1024 };
-enum { MAX_STREAMS = 20000, ADDRESSES = 16, BUCKETS = 1024, STEPS = 16 };
+enum { MAX_STREAMS = 20000, ADDRESSES = 16, BUCKETS = 1024, STEPS = 16, HUBS = 4, FEW = 16 };
 enum { EVERYBODY = 0xffffff, SECOND = 1000000000, NAP = 250000 };
 enum state { NEW, CONNECTING, SHAKING, ASKED, LIVE, GONE };
 
@@ -45,15 +46,16 @@ struct stream {
     int carried, seen;
     uint64_t reads; /* bit per source */
     char *path, *headers, *topic;
-    char last_id[96];
+    char last_id[96], marked_id[96];
     char carry[CARRY];
-    uint32_t next[SOURCES];
+    uint32_t next[SOURCES], marked[SOURCES];
 };
 
 struct publisher {
     struct wire wire;
     int busy, filled, source, dest, size;
     uint32_t number;
+    int64_t since; /* when this event was first sent */
     int64_t again; /* when a refused event may be sent again */
     char answer[4096];
 };
@@ -64,14 +66,19 @@ static struct publisher publishers[PUBLISHERS];
 static uint32_t published[SOURCES], *published_to;
 static uint32_t claimed[SOURCES], *claimed_to;
 static char *template, common[64] = "common", mosaic[64] = "mosaic";
-static struct sockaddr_in target;
+static struct sockaddr_in targets[HUBS];
+static int n_hubs;
 static SSL_CTX *tls;
 static int poller;
 static char *buffer, *request, *data;
 
+/* Latencies: of events by the hub that delivered them, and of POSTs or probes. */
+struct spread {
+    uint64_t buckets[BUCKETS], taken, max;
+};
 static struct {
     uint64_t received, missed, repeated, malformed, foreign, bytes, reads, closed, failed, refused, errors, late, acked;
-    uint64_t buckets[BUCKETS], max;
+    struct spread all, hub[HUBS], posts;
 } count;
 static char first_failure[240];
 
@@ -155,7 +162,7 @@ static void wire_close(struct wire *w) {
 }
 
 /* Source addresses differ, so that ephemeral ports suffice for 15,000 streams and their TIME_WAIT. */
-static int start_connect(struct wire *w, int index) {
+static int start_connect(struct wire *w, int index, const struct sockaddr_in *target) {
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         die("socket");
@@ -168,7 +175,7 @@ static int start_connect(struct wire *w, int index) {
         die("bind");
     w->fd = fd;
     w->ssl = NULL;
-    if (connect(fd, (struct sockaddr *)&target, sizeof target) < 0 && errno != EINPROGRESS) {
+    if (connect(fd, (const struct sockaddr *)target, sizeof *target) < 0 && errno != EINPROGRESS) {
         wire_close(w);
         return -1;
     }
@@ -205,7 +212,7 @@ static void begin_stream(int i) {
         s->seen = 1;
     }
     s->carried = 0;
-    if (start_connect(&s->wire, i) < 0) {
+    if (start_connect(&s->wire, i, &targets[i % n_hubs]) < 0) {
         s->state = GONE;
         failed("connect", 7);
         return;
@@ -219,8 +226,8 @@ static void ask(int i) {
     struct stream *s = &streams[i];
     int n = snprintf(request, MAX_BODY,
                      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n%s%s%s%s\r\n", s->path,
-                     ntohs(target.sin_port), s->headers, s->last_id[0] ? "Last-Event-ID: " : "", s->last_id,
-                     s->last_id[0] ? "\r\n" : "");
+                     ntohs(targets[i % n_hubs].sin_port), s->headers, s->last_id[0] ? "Last-Event-ID: " : "",
+                     s->last_id, s->last_id[0] ? "\r\n" : "");
     s->state = ASKED;
     watch(s->wire.fd, EPOLLIN, (uint64_t)i, EPOLL_CTL_MOD);
     if (wire_write(&s->wire, request, (size_t)n) < 0) {
@@ -267,27 +274,26 @@ static uint64_t hex(const char *p, int digits) {
     return value;
 }
 
-static void note_latency(int64_t ns) {
+static void note_latency(struct spread *to, int64_t ns) {
     uint64_t us = ns < 0 ? 0 : (uint64_t)ns / 1000;
-    if (us > count.max)
-        count.max = us;
+    if (us > to->max)
+        to->max = us;
     unsigned bucket = (unsigned)us;
     if (us >= STEPS) {
         int shift = 63 - __builtin_clzll(us) - 4;
         bucket = (unsigned)(STEPS * (shift + 1)) + (unsigned)((us >> shift) - STEPS);
     }
-    count.buckets[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
+    to->buckets[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
+    to->taken++;
 }
 
-static double quantile(double share) {
-    uint64_t total = 0, sum = 0;
-    for (int i = 0; i < BUCKETS; i++)
-        total += count.buckets[i];
-    for (int i = 0; i < BUCKETS && total; i++) {
-        sum += count.buckets[i];
-        if ((double)sum >= share * (double)total) {
+static double quantile(const struct spread *of, double share) {
+    uint64_t sum = 0;
+    for (int i = 0; i < BUCKETS && of->taken; i++) {
+        sum += of->buckets[i];
+        if ((double)sum >= share * (double)of->taken) {
             double top = i < STEPS ? i + 1 : (double)((uint64_t)(i % STEPS + STEPS + 1) << (i / STEPS - 1));
-            return (top < (double)count.max ? top : (double)count.max) / 1000.0;
+            return (top < (double)of->max ? top : (double)of->max) / 1000.0;
         }
     }
     return 0.0;
@@ -312,7 +318,9 @@ static void take(struct stream *s, const char *mark, int64_t at) {
     count.missed += number - s->next[source];
     s->next[source] = number + 1;
     count.received++;
-    note_latency(at - (int64_t)hex(mark + 11, 16));
+    int64_t took = at - (int64_t)hex(mark + 11, 16);
+    note_latency(&count.all, took);
+    note_latency(&count.hub[(s - streams) % n_hubs], took);
 }
 
 /* The id of the newest whole id line; it may stand before or after the data. */
@@ -374,22 +382,26 @@ static void readable(int i) {
     memcpy(s->carry, p, (size_t)s->carried);
 }
 
-static void drop_all(void) {
-    for (int i = 0; i < n_streams; i++)
+static void drop_from(int first) {
+    for (int i = first; i < n_streams; i++)
         if (streams[i].state != NEW)
             end_stream(&streams[i]);
 }
 
 /* How many events the open streams still lack of those that were acknowledged. */
 static uint64_t behind(void) {
-    uint64_t sum = 0;
+    uint64_t sum = 0, used = 0;
+    for (int source = 0; source < PRIVATE; source++)
+        used |= (uint64_t)(published[source] > 0) << source;
     for (int i = 0; i < n_streams; i++) {
         struct stream *s = &streams[i];
         if (!s->seen)
             continue;
-        for (int source = 0; source < PRIVATE; source++)
-            if (s->reads >> source & 1 && published[source] > s->next[source])
+        for (uint64_t left = s->reads & used; left; left &= left - 1) {
+            int source = __builtin_ctzll(left);
+            if (published[source] > s->next[source])
                 sum += published[source] - s->next[source];
+        }
         if (s->reads >> PRIVATE & 1 && published_to[i] > s->next[PRIVATE])
             sum += published_to[i] - s->next[PRIVATE];
     }
@@ -405,7 +417,7 @@ static uint64_t publisher_tag(struct publisher *p) {
 static int reach(struct publisher *p) {
     if (p->wire.fd >= 0)
         return 0;
-    if (start_connect(&p->wire, (int)(p - publishers) & 3) < 0)
+    if (start_connect(&p->wire, (int)(p - publishers) & 3, targets) < 0)
         return -1;
     int64_t limit = now() + 5LL * SECOND;
     struct sockaddr_in peer;
@@ -492,19 +504,20 @@ static void settled(struct publisher *p) {
     if (p == &probe) {
         int64_t t = now();
         if (status == 200)
-            note_latency(t - probe_sent);
+            note_latency(&count.all, t - probe_sent);
         else
             count.errors++;
         /* Those that were due while this one waited would have waited too: else one long stall is one sample. */
         for (; probe_due < t; probe_due += probe_interval)
             if (status == 200)
-                note_latency(t - probe_due);
+                note_latency(&count.all, t - probe_due);
         return;
     }
     if (status / 100 == 2) {
         uint32_t *done = p->source == PRIVATE ? &published_to[p->dest] : &published[p->source];
         *done = p->number + 1 > *done ? p->number + 1 : *done;
         count.acked++;
+        note_latency(&count.posts, now() - p->since);
         p->number = UINT32_MAX;
         return;
     }
@@ -550,9 +563,12 @@ static int assign(struct publisher *p) {
         p->source = PRIVATE;
         p->number = claimed_to[p->dest]++;
     } else {
-        p->source = mode == COMMON ? index : PUBLISHERS + index + PUBLISHERS * (int)(turn / 4 % (MOSAIC / PUBLISHERS));
+        p->source = index;
+        if (mode == MOSAICS) /* each publisher has topics of its own, so that there is an order to check */
+            p->source = PUBLISHERS + index + width * (int)(turn / (uint64_t)width % (uint64_t)(MOSAIC / width));
         p->number = claimed[p->source]++;
     }
+    p->since = now();
     turn++;
     remaining--;
     return 1;
@@ -603,7 +619,7 @@ static void probe_when_due(void) {
     probe.filled = 0;
     probe_sent = now();
     int n = snprintf(request, MAX_BODY, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", probe_path,
-                     ntohs(target.sin_port));
+                     ntohs(targets[0].sin_port));
     if (wire_write(&probe.wire, request, (size_t)n) < 0) {
         count.errors++;
         probe.busy = 0;
@@ -625,9 +641,10 @@ static void turn_once(void) {
     struct timespec timeout = {0, wait < 0 ? 0 : wait}, nap = {0, wait < 0 ? 0 : wait < NAP ? wait : NAP};
     static const struct timespec at_once = {0, 0};
     /* Asleep in epoll it would be woken by each send(), and the server would pay for that. Real clients are elsewhere. */
-    if (!probe_path)
+    int awake = probe_path || n_live + n_pending <= FEW; /* few streams: what counts is when a POST is answered */
+    if (!awake)
         nanosleep(&nap, NULL);
-    int n = epoll_pwait2(poller, events, 512, probe_path ? &timeout : &at_once, NULL);
+    int n = epoll_pwait2(poller, events, 512, awake ? &timeout : &at_once, NULL);
     for (int k = 0; k < n; k++) {
         uint64_t tag = events[k].data.u64;
         if (tag == (uint64_t)MAX_STREAMS + PUBLISHERS)
@@ -726,6 +743,16 @@ static void run_for(double seconds, int stop_when_done) {
     answer(", \"acked\": %llu", (unsigned long long)count.acked);
 }
 
+/* Remember what every stream has, or have it forget what has come since, and come back from there. */
+static void mark(int back) {
+    for (int i = 0; i < n_streams; i++) {
+        struct stream *s = &streams[i];
+        memcpy(back ? s->last_id : s->marked_id, back ? s->marked_id : s->last_id, sizeof s->last_id);
+        memcpy(back ? s->next : s->marked, back ? s->marked : s->next, sizeof s->next);
+    }
+    answer("");
+}
+
 /* The first so many live streams stop reading, or read again. */
 static void stall(int upto, uint32_t events) {
     int done = 0;
@@ -745,17 +772,28 @@ static void attend(void) {
     answer("");
 }
 
+static int spread_text(char *to, size_t size, const struct spread *of) {
+    return snprintf(to, size, "{\"taken\": %llu, \"p50\": %.3f, \"p99\": %.3f, \"max\": %.3f}",
+                    (unsigned long long)of->taken, quantile(of, 0.5), quantile(of, 0.99), (double)of->max / 1000.0);
+}
+
 static void stats(void) {
+    char posts[128], hubs[HUBS * 128] = "";
+    spread_text(posts, sizeof posts, &count.posts);
+    for (int i = 0, used = 0; i < n_hubs; i++) {
+        used += snprintf(hubs + used, sizeof hubs - (size_t)used, "%s", i ? ", " : "");
+        used += spread_text(hubs + used, sizeof hubs - (size_t)used, &count.hub[i]);
+    }
     answer(", \"received\": %llu, \"missed\": %llu, \"repeated\": %llu, \"malformed\": %llu, \"foreign\": %llu, "
            "\"bytes\": %llu, \"reads\": %llu, \"closed\": %llu, \"failed\": %llu, \"refused\": %llu, "
            "\"errors\": %llu, \"late\": %llu, \"acked\": %llu, \"behind\": %llu, \"p50\": %.3f, \"p99\": %.3f, "
-           "\"max\": %.3f, \"why\": \"%s\"",
+           "\"max\": %.3f, \"posts\": %s, \"hubs\": [%s], \"why\": \"%s\"",
            (unsigned long long)count.received, (unsigned long long)count.missed, (unsigned long long)count.repeated,
            (unsigned long long)count.malformed, (unsigned long long)count.foreign, (unsigned long long)count.bytes,
            (unsigned long long)count.reads, (unsigned long long)count.closed, (unsigned long long)count.failed,
            (unsigned long long)count.refused, (unsigned long long)count.errors, (unsigned long long)count.late,
-           (unsigned long long)count.acked, (unsigned long long)behind(), quantile(0.5), quantile(0.99),
-           (double)count.max / 1000.0, first_failure);
+           (unsigned long long)count.acked, (unsigned long long)behind(), quantile(&count.all, 0.5),
+           quantile(&count.all, 0.99), (double)count.all.max / 1000.0, posts, hubs, first_failure);
 }
 
 static void command(char *line) {
@@ -772,8 +810,8 @@ static void command(char *line) {
         answer("");
     } else if (!strcmp(word, "open")) { /* UPTO AT-ONCE SECONDS */
         open_streams(atoi(a), atoi(b), atof(c));
-    } else if (!strcmp(word, "drop")) {
-        drop_all();
+    } else if (!strcmp(word, "drop")) { /* [FIRST]: that stream and all after it */
+        drop_from(atoi(a));
         answer("");
     } else if (!strcmp(word, "forget")) { /* no stream has a history */
         for (int i = 0; i < n_streams; i++) {
@@ -781,12 +819,15 @@ static void command(char *line) {
             streams[i].last_id[0] = 0;
         }
         answer("");
+    } else if (!strcmp(word, "mark")) { /* [back] */
+        mark(*a == 'b');
     } else if (!strcmp(word, "publish")) { /* PER-SECOND (0: flat out) EVENTS common|mosaic|private PUBLISHERS */
         double rate = atof(a);
         interval = rate > 0 ? (int64_t)(1e9 / rate) : 0;
         remaining = strtoull(b, NULL, 10);
         mode = *c == 'm' ? MOSAICS : *c == 'p' ? PRIVATES : COMMON;
         width = *d ? atoi(d) : 1;
+        width = width < 1 ? 1 : width > PUBLISHERS ? PUBLISHERS : width;
         due = now();
         answer("");
     } else if (!strcmp(word, "quiet")) { /* publish no more */
@@ -833,7 +874,7 @@ static void command(char *line) {
 
 int main(int argc, char **argv) {
     if (argc < 3) {
-        fprintf(stderr, "usage: load HOST PORT [tls]\n");
+        fprintf(stderr, "usage: load HOST PORT[,PORT...] [tls]\n");
         return 1;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -841,10 +882,18 @@ int main(int argc, char **argv) {
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-    target.sin_family = AF_INET;
-    target.sin_port = htons((uint16_t)atoi(argv[2]));
-    if (inet_pton(AF_INET, argv[1], &target.sin_addr) != 1)
-        die(argv[1]);
+    for (char *rest = NULL, *port = strtok_r(argv[2], ",", &rest); port && n_hubs < HUBS;
+         port = strtok_r(NULL, ",", &rest)) {
+        struct sockaddr_in *target = &targets[n_hubs++];
+        target->sin_family = AF_INET;
+        target->sin_port = htons((uint16_t)atoi(port));
+        if (inet_pton(AF_INET, argv[1], &target->sin_addr) != 1)
+            die(argv[1]);
+    }
+    if (!n_hubs) {
+        fprintf(stderr, "load: no port\n");
+        return 1;
+    }
     if (argc > 3) {
         tls = SSL_CTX_new(TLS_client_method()); /* the certificate is made for the run and not checked */
         SSL_CTX_set_mode(tls, SSL_MODE_RELEASE_BUFFERS);

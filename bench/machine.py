@@ -8,6 +8,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -64,9 +65,12 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 class Server:
-    """A contestant at work, pinned to its processor."""
+    """A contestant at work, pinned to its processor; ``SSEAL_*`` variables of whoever runs this do not reach it."""
 
-    def __init__(self, command: Sequence[str], place: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], place: Path, environment: dict[str, str], *, cpu: int = SERVER_CPU
+    ) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SSEAL_")}
         self._log = (place / "server.log").open("ab")
         self._process = subprocess.Popen(
             command,
@@ -74,12 +78,14 @@ class Server:
             stdout=self._log,
             stderr=self._log,
             cwd=place,
-            env={**os.environ, **environment},
-            preexec_fn=pinned(SERVER_CPU),
+            env={**inherited, **environment},
+            preexec_fn=pinned(cpu),
         )
 
     def family(self) -> list[int]:
         """Return the ids of the server and its children."""
+        if self._process.poll() is not None:
+            raise IncompleteError("the server has ended")
         try:
             own = psutil.Process(self._process.pid)
             return [own.pid, *(child.pid for child in own.children(recursive=True))]
@@ -94,6 +100,20 @@ class Server:
             total += int(fields[11]) + int(fields[12])
         return total / TICKS
 
+    def wait_until_it_listens(self, port: int) -> None:
+        """Wait for a port of it to be open.
+
+        :raises IncompleteError: it has ended, or does not listen within twenty seconds.
+        """
+        for _ in range(200):
+            try:
+                with socket.create_connection(("127.0.0.1", port), 1):
+                    return
+            except OSError:
+                self.family()
+                time.sleep(0.1)
+        raise IncompleteError("the server does not listen")
+
     def pss(self) -> int:
         """Return the bytes of memory of the whole server, shared pages by their share (proc(5))."""
         total = 0
@@ -107,6 +127,30 @@ class Server:
         """End it."""
         end(self._process)
         self._log.close()
+
+
+class Servers:
+    """Several at work, counted as one."""
+
+    def __init__(self, each: Sequence[Server]) -> None:
+        self._each = each
+
+    def family(self) -> list[int]:
+        """Return the ids of all of them and their children."""
+        return [pid for server in self._each for pid in server.family()]
+
+    def cpu(self) -> float:
+        """Return the processor seconds of all of them so far."""
+        return sum(server.cpu() for server in self._each)
+
+    def pss(self) -> int:
+        """Return the bytes of memory of all of them."""
+        return sum(server.pss() for server in self._each)
+
+    def close(self) -> None:
+        """End them."""
+        for server in self._each:
+            server.close()
 
 
 def socket_memory() -> int:
@@ -134,9 +178,9 @@ class Span:
 class Load:
     """The load generator; see ``load.c`` for its commands."""
 
-    def __init__(self, program: Path, port: int, *, tls: bool = False, urgent: bool = False) -> None:
+    def __init__(self, program: Path, *ports: int, tls: bool = False, urgent: bool = False) -> None:
         self._process = subprocess.Popen(
-            [str(program), "127.0.0.1", str(port), *(["tls"] if tls else [])],
+            [str(program), "127.0.0.1", ",".join(map(str, ports)), *(["tls"] if tls else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,  # what is buffered here, select() would not see
@@ -184,7 +228,7 @@ class Load:
 class Watch:
     """Measures a `Span`: ``with Watch(server, load) as watch: ...; watch.span``."""
 
-    def __init__(self, server: Server, load: Load) -> None:
+    def __init__(self, server: Server | Servers, load: Load) -> None:
         self._server = server
         self._load = load
         self.span = Span(0.0, 0.0, 0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -18,11 +17,11 @@ from contestants import SECRET, TLS, Contestant, bearer, free_port, own_topic, s
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from machine import IncompleteError, Load, Server, Span, Watch, socket_memory
+from machine import IncompleteError, Load, Server, Servers, Span, Watch, socket_memory
 
-COMMON = 0b1111  # the sources of the common topic: the four publishers
-PRIVATE = 1 << 28
-FIRST_MOSAIC = 4
+COMMON = (1 << 32) - 1  # the sources of the common topic: one for each publisher there may be
+PRIVATE = 1 << 56
+FIRST_MOSAIC = 32
 MOSAIC = 24
 MIX = 12  # mosaic topics of one stream
 WARM = 0.2  # of the streams
@@ -64,6 +63,8 @@ class Step:
 class Session:
     """A contestant and its load generator, from start to end: ``with Session(...) as session``."""
 
+    server: Server | Servers
+
     def __init__(self, contestant: Contestant, streams: int, place: Path, *, mosaic: bool = False) -> None:
         self.contestant = contestant
         self.streams = min(streams, contestant.most)
@@ -80,18 +81,23 @@ class Session:
             (self._place / name).symlink_to(self._root / name)
         self.port = free_port()
         environment = {"BENCH_SECRET": SECRET, "PYTHONUNBUFFERED": "1"}
-        self.server = Server(self.contestant.command(self.port, self._place), self._place, environment)
+        self.server = server = Server(self.contestant.command(self.port, self._place), self._place, environment)
         try:
-            self._wait_until_it_listens()
-            self.load = Load(self._root / "load", self.port, tls=self.contestant.tls)
+            server.wait_until_it_listens(self.port)
+            time.sleep(0.5)
+            self._begin(self.port)
         except BaseException:
             self.server.close()
             raise
+        return self
+
+    def _begin(self, *ports: int) -> None:
+        """Start the load generator and tell it how to publish."""
+        self.load = Load(self._root / "load", *ports, tls=self.contestant.tls)
         template = self._place / "template"
         template.write_text(self.contestant.template())
         self.load.do(f"template {template}")
         self.load.do("topics common mosaic/")
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -99,18 +105,6 @@ class Session:
         """Drop the streams first: some servers do not end while one is open."""
         self.load.close()
         self.server.close()
-
-    def _wait_until_it_listens(self) -> None:
-        for _ in range(200):
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 1):
-                    break
-            except OSError:
-                self.server.family()
-                time.sleep(0.1)
-        else:
-            raise IncompleteError(f"{self.contestant.label} does not listen")
-        time.sleep(0.5)
 
     # -- streams ------------------------------------------------------------------------------------------
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from log_report import log_tables
 from rich.console import Console
 from rich.table import Table
+from tables import Column, Row, number, table, times
 
 if TYPE_CHECKING:
     from run import Results
-
-Row = dict[str, Any]
 
 
 def document(results: Results, settings: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def document(results: Results, settings: dict[str, Any], versions: dict[str, str
         "saturated": results.saturated,
         "idle": results.idle,
         "stalled": results.stalled,
+        "logs": results.logs,
         "bars": bars(results),
         "missing": results.missing,
         "load_generator_was_the_limit": results.limits,
@@ -95,12 +96,6 @@ def _gain(flat: dict[str, Row], name: str) -> float | None:
 
 # -- text -------------------------------------------------------------------------------------------------
 
-Column = tuple[str, Callable[[Row], str]]
-
-
-def _number(name: str, digits: int = 0, scale: float = 1.0) -> Callable[[Row], str]:
-    return lambda row: f"{row[name] * scale:,.{digits}f}" if row.get(name) is not None else "-"
-
 
 def _lost(row: Row) -> str:
     if "storm_lost" not in row:
@@ -108,30 +103,26 @@ def _lost(row: Row) -> str:
     return f"{row['storm_lost']:,}" + ("" if row["history"] else " (no history)")
 
 
-def _times(names: Sequence[str], digits: int = 1) -> Callable[[Row], str]:
-    return lambda row: " / ".join(_number(name, digits)(row) for name in names)
-
-
 LONE: tuple[Column, ...] = (
-    ("streams", _number("streams")),
-    ("CPU us per\nevent", _number("cpu_us", 1)),
-    ("events/s", _number("events_per_second")),
-    ("p50 / p99 / max\nms", _times(("p50_ms", "p99_ms", "max_ms"))),
-    ("connect\nCPU us", _number("connect_us")),
-    ("KiB per\nidle stream", _number("idle_bytes", 1, 1 / 1024)),
-    ("+ kernel\nKiB", _number("idle_kernel_bytes", 1, 1 / 1024)),
+    ("streams", number("streams")),
+    ("CPU us per\nevent", number("cpu_us", 1)),
+    ("events/s", number("events_per_second")),
+    ("p50 / p99 / max\nms", times(("p50_ms", "p99_ms", "max_ms"))),
+    ("connect\nCPU us", number("connect_us")),
+    ("KiB per\nidle stream", number("idle_bytes", 1, 1 / 1024)),
+    ("+ kernel\nKiB", number("idle_kernel_bytes", 1, 1 / 1024)),
 )
 FLAT: tuple[Column, ...] = (
-    ("deliveries per\nCPU second", _number("flat_per_cpu_second")),
-    ("per second", _number("flat_per_second")),
-    ("POSTs/s", _number("flat_posts_per_second")),
-    ("server\nbusy %", _number("flat_server_busy", 0, 100)),
-    ("load\nbusy %", _number("flat_load_busy", 0, 100)),
-    ("lost", _number("flat_lost")),
+    ("deliveries per\nCPU second", number("flat_per_cpu_second")),
+    ("per second", number("flat_per_second")),
+    ("POSTs/s", number("flat_posts_per_second")),
+    ("server\nbusy %", number("flat_server_busy", 0, 100)),
+    ("load\nbusy %", number("flat_load_busy", 0, 100)),
+    ("lost", number("flat_lost")),
 )
 STORM: tuple[Column, ...] = (
-    ("all live\nafter s", _number("storm_live_seconds", 2)),
-    ("CPU us per\nreconnect", _number("storm_cpu_us")),
+    ("all live\nafter s", number("storm_live_seconds", 2)),
+    ("CPU us per\nreconnect", number("storm_cpu_us")),
     ("lost", _lost),
 )
 SATURATED = {
@@ -145,28 +136,8 @@ SATURATED = {
 def text(document: dict[str, Any]) -> str:
     """Return what is printed."""
     console = Console(width=150, record=True, file=io.StringIO())
-    rows: dict[str, Row] = document["contestants"]
-    named = [(row["label"], row) for row in rows.values()]
-    labels = [(SATURATED[key], row) for key, row in document["saturated"].items()]
-    lone = _table("Lone events at a moderate rate, connects, idle streams", LONE, named)
-    for key, why in document["missing"].items():
-        lone.add_row(key, f"MISSING: {why}")
-    console.print(lone)
-    console.print(_table("Flat out: four publishers, one event per POST", FLAT, named + labels))
-    console.print(_table("All streams drop and come back with Last-Event-ID", STORM, named))
-    for row in rows.values():
-        if row["note"]:
-            console.print(f"{row['label']}: {row['note']}")
-        if row.get("ticket_us"):
-            console.print(f"{row['label']}: minting a ticket takes {row['ticket_us']:.0f} us of CPU besides")
-    if stalled := document["stalled"]:
-        console.print(
-            f"{stalled['streams']:,.0f} stalled readers take {stalled['bytes'] / 2**20:.0f} MiB in all; "
-            f"p50 / p99 of the others {stalled['p50']:.1f} / {stalled['p99']:.1f} ms, "
-            f"before {stalled['p50_before']:.1f} / {stalled['p99_before']:.1f} ms"
-        )
-    if document["idle"]:
-        console.print(_idle(document["idle"]))
+    for part in (*_contestants(document), *_alone(document)):
+        console.print(part)
     verdicts = Table("bar", "measured", "wanted", "", title="Bars", title_justify="left")
     for bar in document["bars"]:
         measured = "not measured" if bar["measured"] is None else f"{bar['measured']:,.3g}"
@@ -181,14 +152,36 @@ def text(document: dict[str, Any]) -> str:
     return console.export_text()
 
 
-def _table(title: str, columns: tuple[Column, ...], rows: list[tuple[str, Row]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name, _ in columns:
-        table.add_column(name, justify="right")
-    for label, row in rows:
-        table.add_row(label, *(cell(row) for _, cell in columns))
-    return table
+def _contestants(document: dict[str, Any]) -> Iterator[Table | str]:
+    """Yield what compares sseal with others."""
+    rows: dict[str, Row] = document["contestants"]
+    named = [(row["label"], row) for row in rows.values()]
+    labels = [(SATURATED[key], row) for key, row in document["saturated"].items()]
+    if named:
+        yield table("Lone events at a moderate rate, connects, idle streams", LONE, named)
+        yield table("Flat out: four publishers, one event per POST", FLAT, named + labels)
+        yield table("All streams drop and come back with Last-Event-ID", STORM, named)
+    for key, why in document["missing"].items():
+        yield f"MISSING: {key}: {why}"
+    for row in rows.values():
+        if row["note"]:
+            yield f"{row['label']}: {row['note']}"
+        if row.get("ticket_us"):
+            yield f"{row['label']}: minting a ticket takes {row['ticket_us']:.0f} us of CPU besides"
+
+
+def _alone(document: dict[str, Any]) -> Iterator[Table | str]:
+    """Yield what is measured of sseal only."""
+    if stalled := document["stalled"]:
+        yield (
+            f"{stalled['streams']:,.0f} stalled readers take {stalled['bytes'] / 2**20:.0f} MiB in all; "
+            f"p50 / p99 of the others {stalled['p50']:.1f} / {stalled['p99']:.1f} ms, "
+            f"before {stalled['p50_before']:.1f} / {stalled['p99_before']:.1f} ms"
+        )
+    if document["idle"]:
+        yield _idle(document["idle"])
+    if document["logs"]:
+        yield from log_tables(document["logs"])
 
 
 def _idle(idle: Row) -> Table:
@@ -230,8 +223,8 @@ def chart(document: dict[str, Any]) -> str:
         f'<text x="0" y="38" class="note">{streams:,} streams (fastapi.sse, django-eventstream: 1,000 at most),',
         "100-byte events, one at a time, published over HTTP</text>",
     ]
-    for number, (label, value, key) in enumerate(rows):
-        y = top + number * step
+    for line, (label, value, key) in enumerate(rows):
+        y = top + line * step
         kind = "sseal" if key.startswith("sseal") else "other"
         lines += [
             f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{escape(label)}</text>',

@@ -18,12 +18,23 @@ from typing import Any
 
 import report
 from contestants import COALESCE_OFF, CONTESTANTS, Contestant
+from log_engines import ENGINES, Engine, commit_times, file_system, log_directory, program_version
+from logs import RETAINED, LogSession, busiest, sessions
 from machine import LOAD_CPU, IncompleteError, compiled
 from measure import Session, Step, certificate
 
 ALTERNATED = ("c", "nchan", "sseal", "sseal-sealed", "sseal-plain", "sse-starlette")
-PACKAGES = ("sseal", "uvicorn", "uvloop", "httptools", "granian", "starlette", "sse-starlette", "aiohttp-sse")
-PACKAGES += ("aiohttp", "django", "django-eventstream", "fastapi")
+PACKAGES: tuple[str, ...] = (
+    "sseal",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "granian",
+    "starlette",
+    "sse-starlette",
+    "aiohttp-sse",
+)
+PACKAGES += ("aiohttp", "django", "django-eventstream", "fastapi", "redis")
 LIMIT = 0.9  # a processor busier than that is what limits
 UNPACED_SHARE = 3.0  # processor seconds that flat-out events may cost where nothing slows publishers down
 BIG = 64 * 1024
@@ -38,6 +49,7 @@ class Results:
     saturated: dict[str, dict[str, float]] = field(default_factory=dict)
     idle: dict[str, Any] = field(default_factory=dict)
     stalled: dict[str, float] = field(default_factory=dict)
+    logs: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -63,15 +75,16 @@ class Run:
 
     def all(self) -> None:
         """Measure."""
-        for key in self._options.only or CONTESTANTS:
-            lacking = CONTESTANTS[key].lacks()
+        everybody: dict[str, Contestant | Engine] = {**CONTESTANTS, **ENGINES}
+        for key in self._options.only or everybody:
+            lacking = everybody[key].lacks()
             if lacking is None:
                 self._present.append(key)
             else:
                 self.results.missing[key] = lacking
-                say(f"MISSING: {CONTESTANTS[key].label}: {lacking}")
+                say(f"MISSING: {everybody[key].label}: {lacking}")
         self._alternate([key for key in ALTERNATED if key in self._present])
-        for key in self._present:
+        for key in [key for key in self._present if key in CONTESTANTS]:
             self._guarded(CONTESTANTS[key], lambda key=key: self._alone(key))
         if "sseal" in self._present:
             for name, coalesce, mosaic in (("own", True, False), ("own", False, False), ("mosaic", True, True)):
@@ -80,8 +93,10 @@ class Run:
             self._guarded(CONTESTANTS["sseal"], self._stalled)
             if self._options.idle:
                 self._guarded(CONTESTANTS["sseal"], self._idle)
+        if engines := {key: ENGINES[key] for key in self._present if key in ENGINES}:
+            self._logs(engines)
 
-    def _guarded(self, contestant: Contestant, step: Any) -> None:
+    def _guarded(self, contestant: Contestant | Engine, step: Any) -> None:
         try:
             step()
         except IncompleteError as error:
@@ -244,6 +259,28 @@ class Run:
             finally:
                 self.results.faults += session.faults
 
+    # -- logs -------------------------------------------------------------------------------------------
+
+    def _logs(self, engines: dict[str, Engine]) -> None:
+        """Measure the hub on each engine: publishing, fan-out across two hubs, replay."""
+        found, options = self.results.logs, self._options
+        events = RETAINED // 10 if options.quick else RETAINED
+        with log_directory() as disk:
+            found["disk"] = {"file_system": file_system(disk), "commit_ms": commit_times(disk)}
+            for name, key, session in sessions(engines, options.streams, self._place, disk):
+                say(f"logs: {name}: {engines[key].label}")
+
+                def step(name: str = name, key: str = key, session: LogSession = session) -> None:
+                    with session:
+                        try:
+                            row = session.measure(name, options.seconds, events)
+                        finally:
+                            self.results.faults += session.faults
+                    self.results.judge(f"logs, {name}, {engines[key].label}", busiest(row))
+                    found.setdefault(name, {})[key] = {"label": engines[key].label, **row}
+
+                self._guarded(engines[key], step)
+
 
 def say(text: str) -> None:
     """Tell what is going on."""
@@ -256,13 +293,15 @@ def versions() -> dict[str, str]:
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
-    return found
+    return {**found, **program_version()}
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Compare sseal with others that serve event streams.")
-    parser.add_argument("--only", action="append", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
+    names = [*CONTESTANTS, *ENGINES]
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--logs", action="store_const", dest="only", const=[*ENGINES], help="only sseal's logs")
     parser.add_argument("--streams", type=int, default=2000, help="streams of each contestant")
     parser.add_argument("--idle", type=int, default=15_000, help="streams of the run for memory and waits; 0: skip it")
     parser.add_argument("--rounds", type=int, default=5)
