@@ -98,7 +98,7 @@ class Hub:
             settings,
             store=self._store,
             touched=self._touched,
-            returned=self._follow_revocations,
+            returned=self._returned,
         )
         self._cluster = Cluster(self._store, self.engine.node)
         tickets = Tickets(
@@ -330,13 +330,19 @@ class Hub:
             self._seen_revocation = number  # what we applied ourselves need not be followed
         return self.engine.revoke(revocation)
 
+    async def _returned(self) -> None:
+        """Hear of every revocation again: the store's log may have begun anew while it was away (W17)."""
+        await self._follow_revocations(anew=True)
+
     def _revocations_grew(self) -> None:
         if self._loop is not None:
             task = self._loop.create_task(self._follow_revocations())
             task.add_done_callback(_log_failure)
 
-    async def _follow_revocations(self) -> None:
+    async def _follow_revocations(self, *, anew: bool = False) -> None:
         async with self._following:
+            if anew:
+                self._seen_revocation = 0
             for number, record in await self._store.revocations(self._seen_revocation):
                 self._seen_revocation = number
                 self.engine.revoke(msgspec.json.decode(record, type=Revocation))

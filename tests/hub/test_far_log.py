@@ -138,6 +138,26 @@ async def test_an_epoch_that_lost_nothing_disturbs_nobody() -> None:
         assert far(world).reads == 0
 
 
+async def test_an_epoch_whose_rest_is_handed_out_disturbs_nobody() -> None:
+    """Streams that have all up to where both epochs agree stay live, and get what came after like anything new."""
+    async with World(kind=FarBroker) as world:
+        reader = await world.read("a")
+        await world.publish("a", "1")
+        far(world).held = []
+        await world.publish("a", "2", "3")
+        far(world)._head, head = 1, far(world)._head
+        far(world)._lineage = Lineage("newepoch", ((world.engine.position.epoch, head),))
+        await world.settle()
+        world.engine.turned()
+        far(world)._head = head
+        far(world).flow()
+        await world.settle()
+        assert reader.data == ["1", "2", "3"]
+        assert reader.gaps == []
+        assert reader.last_id == "newepoch-3"
+        assert far(world).reads == 0
+
+
 async def test_an_epoch_that_turns_during_a_fan_out_loses_and_doubles_nothing() -> None:
     """Streams that were not written yet read what the new epoch still has."""
     async with World(kind=FarBroker) as world:

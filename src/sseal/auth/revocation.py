@@ -66,16 +66,20 @@ class RevocationSet:
         """Count the entries in force or not yet pruned."""
         return len(self._tokens) + len(self._families) + sum(map(len, self._subjects.values()))
 
-    def add(self, revocation: Revocation) -> None:
-        """Take one entry of the log; adding it twice changes nothing."""
+    def add(self, revocation: Revocation) -> bool:
+        """Take one entry of the log; adding it twice changes nothing. Tell whether it says anything new."""
         if revocation.kind == "subject":
             known = self._subjects.setdefault(revocation.value, [])
+            if any(r.issuer == revocation.issuer and r.at >= revocation.at for r in known):
+                return False
             # A later revocation of the same subject and issuer says all that the earlier one did.
             known[:] = [r for r in known if r.issuer != revocation.issuer or r.at > revocation.at]
             known.append(revocation)
-            return
+            return True
         index = self._tokens if revocation.kind == "token" else self._families
-        index[revocation.value] = max(revocation.expires_at, index.get(revocation.value, 0.0))
+        known_end = index.get(revocation.value)
+        index[revocation.value] = max(revocation.expires_at, known_end or 0.0)
+        return known_end is None
 
     def revoked(self, identity: Identity) -> bool:
         """Tell whether any revocation concerns this identity."""

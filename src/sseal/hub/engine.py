@@ -262,8 +262,8 @@ class Engine:
         logger.warning("the log is in a new epoch", extra={"epoch": lineage.epoch, "head": head, "before": old})
         for connection in list(self.connections.values()):
             where = lineage.resolve(Position(old, connection.position), head)
-            if where.reason is None and had == head and connection.state is State.LIVE:
-                continue  # it has all there is
+            if where.reason is None and had >= head and connection.state is State.LIVE:
+                continue  # it has all that was handed out, and gets the rest
             if where.reason is not None:
                 connection.presented = connection.presented or Position(old, connection.position)
                 connection.gap = connection.gap or where.reason
@@ -822,8 +822,12 @@ class Engine:
     # -- identity of live streams -----------------------------------------------------------------------
 
     def revoke(self, revocation: Revocation) -> int:
-        """Apply one revocation: remember it, and end the streams it concerns; return how many."""
-        self.revocations.add(revocation)
+        """Apply one revocation: remember it, and end the streams it concerns; return how many.
+
+        One that is known has done so already, and no stream it concerns has been let in since.
+        """
+        if not self.revocations.add(revocation):
+            return 0
         if revocation.kind == "family":
             candidates = list(self._by_family.get(revocation.value, {}).values())
         else:

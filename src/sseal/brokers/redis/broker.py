@@ -15,7 +15,7 @@ from ...backends.redis import Link, Lost, Script
 from ...backends.redis.wire import PATIENCE, Argument
 from ...clock import Clock
 from ...errors import Unavailable
-from ...position import EPOCH_ALPHABET, EPOCH_LENGTH, Lineage
+from ...position import EPOCH_ALPHABET, EPOCH_LENGTH, Lineage, Position
 from ...subscription import TopicSet
 from ..base import Draft, Intake, Page, Retention
 from .appending import Appender
@@ -93,7 +93,7 @@ class RedisBroker:
 
     async def attach(self) -> None:
         """Find out which epoch the log is in, and subscribe; see `User`."""
-        if await self._verify():
+        if await self._verify(resuming=True):
             self._has_turned = True
         if self._listener is not None:
             await self._listener.attach()
@@ -119,8 +119,12 @@ class RedisBroker:
 
     # -- the epoch --------------------------------------------------------------------------------------
 
-    async def _verify(self) -> bool:
-        """Prove that this is the log it was, or go over to a new epoch (W10); tell whether it is a new one."""
+    async def _verify(self, *, resuming: bool = False) -> bool:
+        """Prove that this is the log it was, or go over to a new epoch (W10); tell whether it is a new one.
+
+        :param resuming: `resume` follows and hands out what is missing, so the log counts as handed out up to where
+            this hub and the new epoch agree: streams that have all of that need not read it again.
+        """
         async with self._verifying:
             keep = self._retention or Retention()
             fresh = "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(EPOCH_LENGTH))
@@ -138,7 +142,8 @@ class RedisBroker:
                 return False
             self._read_head = head
             if self._listener is not None:
-                self._listener.begin(epoch, head)
+                handed_out = self._lineage.resolve(Position(before, self._listener.head), head).offset
+                self._listener.begin(epoch, handed_out if resuming and before else head)
             return before != ""
 
     async def _turn(self) -> None:
