@@ -151,6 +151,7 @@ class RedisBroker:
 
         :raises Lost: the connection is gone.
         """
+        await self._link.look()  # with what this hub knew it would take the log back from one that knows better
         if await self._verify() and self._intake is not None:
             if self._may_tell:
                 self._intake.turned()
