@@ -77,7 +77,7 @@ ENGINES: dict[str, Engine] = {
     "memory": Engine(label="memory", address=_nowhere, hubs=False),
     "sqlite": Engine(label="sqlite", address=_one_file),
     "sqlite-4": Engine(label="sqlite, 4 workers", address=_one_file, workers=4, whole=False),
-    "redis": _redis("redis, keeps nothing on disk", whole=True),
+    "redis": _redis("redis, in memory", whole=True),
     "redis-everysec": _redis("redis, AOF everysec", fsync="everysec"),
     "redis-always": _redis("redis, AOF always", fsync="always"),
 }

@@ -13,7 +13,8 @@ PUBLISH: tuple[Column, ...] = (
     ("hub CPU us\nper event", number("cpu_us")),
     ("Redis CPU us\nper event", number("engine_us")),
     ("hub\nbusy %", number("server_busy", 0, 100)),
-    ("load + Redis\nbusy %", number("other_busy", 0, 100)),
+    ("load + Redis\nbusy %", number("load_busy", 0, 100)),
+    ("others\ntook %", number("others_took", 0, 100)),
 )
 HUB = times(("p50_ms", "p99_ms", "max_ms"), 1)
 ACROSS: tuple[Column, ...] = (
@@ -23,6 +24,7 @@ ACROSS: tuple[Column, ...] = (
     ("other hub\np50 / p99 / max ms", lambda row: HUB(row["hubs"][1])),
     ("CPU us per\ndelivered event", lambda row: " / ".join(number("cpu_us", 1)(hub) for hub in row["hubs"])),
     ("Redis CPU us\nper event", number("engine_us")),
+    ("others\ntook %", number("others_took", 0, 100)),
 )
 REPLAY: tuple[Column, ...] = (
     ("streams", number("streams")),
@@ -32,6 +34,7 @@ REPLAY: tuple[Column, ...] = (
     ("Redis\nCPU s", number("engine_seconds", 2)),
     ("reads of\nthe log", number("reads")),
     ("hub\nbusy %", number("server_busy", 0, 100)),
+    ("others\ntook %", number("others_took", 0, 100)),
     ("lost", number("lost")),
     ("doubled", number("doubled")),
 )

@@ -34,9 +34,14 @@ class Bill:
     engine: float = 0.0
 
     @property
-    def other_busy(self) -> float:
-        """How busy the processor was that the load generator and the engine's server share."""
-        return (self.span.load + self.engine) / self.span.clock if self.span.clock else 0.0
+    def busy(self) -> dict[str, float]:
+        """How busy both processors were: the hubs', that of load generator and engine, and other work on the first."""
+        clock = self.span.clock
+        return {
+            "server_busy": self.span.server / clock,
+            "load_busy": (self.span.load + self.engine) / clock,
+            "others_took": self.span.others / clock,
+        }
 
 
 class LogSession(Session):
@@ -151,8 +156,7 @@ class LogSession(Session):
             "max_ms": stats["posts"]["max"],
             "cpu_us": bill.span.server / acked * 1e6,
             "engine_us": bill.engine / acked * 1e6 if self._store else None,
-            "server_busy": bill.span.server / bill.span.clock,
-            "other_busy": bill.other_busy,
+            **bill.busy,
             "refused": stats["refused"],
         }
 
@@ -181,7 +185,7 @@ class LogSession(Session):
                 for hub, cpu in pairs
             ],
             "engine_us": bill.engine / max(1, stats["acked"]) * 1e6 if self._store else None,
-            "other_busy": bill.other_busy,
+            **bill.busy,
         }
 
     # -- replay -------------------------------------------------------------------------------------------
@@ -226,8 +230,7 @@ class LogSession(Session):
             "deliveries_per_second": received / bill.span.clock,
             "cpu_us": bill.span.server / max(1, received) * 1e6,
             "engine_seconds": bill.engine if self._store else None,
-            "server_busy": bill.span.server / bill.span.clock,
-            "other_busy": bill.other_busy,
+            **bill.busy,
             "reads": self._history_reads() - reads,
             "lost": max(wanted - received, int(stats["missed"] + stats["behind"])),
             "doubled": int(stats["repeated"]),
@@ -256,7 +259,7 @@ def sessions(
         yield "replay", key, LogSession(engine, min(streams, REPLAYS), place, disk, private=False)
 
 
-def busiest(row: dict[str, Any]) -> float:
-    """Return how busy the load generator's processor was at most."""
+def most(row: dict[str, Any], name: str) -> float:
+    """Return the largest such figure of all parts of a row."""
     parts = [row, *(part for part in row.values() if isinstance(part, dict))]
-    return max(float(part.get("other_busy", 0.0)) for part in parts)
+    return max(float(part.get(name, 0.0)) for part in parts)

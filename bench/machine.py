@@ -163,16 +163,26 @@ def socket_memory() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a measured stretch cost: seconds of clock, of the server's processor, and of the generator's."""
+    """What a measured stretch cost: seconds of clock, of the server's processor, and of the generator's.
+
+    :param others: seconds of the server's processor that went to neither, but to other work on the machine.
+    """
 
     clock: float
     server: float
     load: float
+    others: float = 0.0
 
     @property
     def load_busy(self) -> float:
         """How busy the load generator's processor was with it."""
         return self.load / self.clock if self.clock else 0.0
+
+
+def busy_seconds() -> float:
+    """Return how long the server's processor has worked for processes, or for other machines (steal), so far."""
+    spent = psutil.cpu_times(percpu=True)[SERVER_CPU]
+    return float(spent.user + spent.nice + spent.system + getattr(spent, "steal", 0.0))
 
 
 class Load:
@@ -236,7 +246,7 @@ class Watch:
     def __enter__(self) -> Watch:
         """Start."""
         self._own = self._load.do("run 0")
-        self._cpu = self._server.cpu()
+        self._cpu, self._busy = self._server.cpu(), busy_seconds()
         self._start = time.monotonic()
         return self
 
@@ -247,4 +257,5 @@ class Watch:
         if error is None:
             clock = time.monotonic() - self._start
             server = self._server.cpu() - self._cpu
-            self.span = Span(clock, server, self._load.do("run 0")["cpu"] - self._own["cpu"])
+            others = max(0.0, busy_seconds() - self._busy - server)
+            self.span = Span(clock, server, self._load.do("run 0")["cpu"] - self._own["cpu"], others)

@@ -138,18 +138,23 @@ def text(document: dict[str, Any]) -> str:
     console = Console(width=150, record=True, file=io.StringIO())
     for part in (*_contestants(document), *_alone(document)):
         console.print(part)
-    verdicts = Table("bar", "measured", "wanted", "", title="Bars", title_justify="left")
-    for bar in document["bars"]:
-        measured = "not measured" if bar["measured"] is None else f"{bar['measured']:,.3g}"
-        if bar["measured"] is not None and bar["measured"] >= 100:
-            measured = f"{bar['measured']:,.0f}"
-        verdicts.add_row(bar["name"], measured, bar["bar"], {True: "met", False: "NOT MET", None: ""}[bar["met"]])
-    console.print(verdicts)
+    if any(bar["measured"] is not None for bar in document["bars"]):
+        console.print(_verdicts(document["bars"]))
     for line in document["load_generator_was_the_limit"]:
         console.print(f"LIMIT: {line}")
     for line in document["faults"]:
         console.print(f"INCOMPLETE: {line}")
     return console.export_text()
+
+
+def _verdicts(bars: list[dict[str, Any]]) -> Table:
+    verdicts = Table("bar", "measured", "wanted", "", title="Bars", title_justify="left")
+    for bar in bars:
+        measured = "not measured" if bar["measured"] is None else f"{bar['measured']:,.3g}"
+        if bar["measured"] is not None and bar["measured"] >= 100:
+            measured = f"{bar['measured']:,.0f}"
+        verdicts.add_row(bar["name"], measured, bar["bar"], {True: "met", False: "NOT MET", None: ""}[bar["met"]])
+    return verdicts
 
 
 def _contestants(document: dict[str, Any]) -> Iterator[Table | str]:

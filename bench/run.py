@@ -19,7 +19,7 @@ from typing import Any
 import report
 from contestants import COALESCE_OFF, CONTESTANTS, Contestant
 from log_engines import ENGINES, Engine, commit_times, file_system, log_directory, program_version
-from logs import RETAINED, LogSession, busiest, sessions
+from logs import RETAINED, LogSession, most, sessions
 from machine import LOAD_CPU, IncompleteError, compiled
 from measure import Session, Step, certificate
 
@@ -110,6 +110,8 @@ class Run:
 
     def _alternate(self, keys: list[str]) -> None:
         """Let all servers that a bar compares stand side by side, and take turns; the order moves on by one."""
+        if not keys:
+            return
         with contextlib.ExitStack() as stack:
             sessions: dict[str, Session] = {}
             rates: dict[str, float] = {}
@@ -276,7 +278,7 @@ class Run:
                             row = session.measure(name, options.seconds, events)
                         finally:
                             self.results.faults += session.faults
-                    self.results.judge(f"logs, {name}, {engines[key].label}", busiest(row))
+                    self.results.judge(f"logs, {name}, {engines[key].label}", most(row, "load_busy"))
                     found.setdefault(name, {})[key] = {"label": engines[key].label, **row}
 
                 self._guarded(engines[key], step)
