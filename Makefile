@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python chooses the interpreter; ARGS=... goes to pytest (test) or the command (demo, lock).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint cluster bench lock clean
+.PHONY: help setup demo test lint chaos soak cluster bench lock clean
 export PYTHON
 
 help: ## Show these targets
@@ -21,6 +21,14 @@ test: ## Install the test tools and programs, then run every check and test
 lint: ## Run the checks without the tests
 	@scripts/setup --dev
 	@scripts/test --checks
+
+chaos: ## Run the failure suite in its long form, about ten minutes (SSEAL_CHAOS_SEED=number repeats a run)
+	@scripts/setup --test
+	@SSEAL_CHAOS=long .venv/bin/pytest tests/chaos --ignore tests/chaos/test_soak.py $(ARGS)
+
+soak: ## Ten minutes of churn, after which hubs must be as large as before (SSEAL_SOAK=seconds)
+	@scripts/setup --test
+	@SSEAL_SOAK=$${SSEAL_SOAK:-600} .venv/bin/pytest tests/chaos/test_soak.py $(ARGS)
 
 cluster: ## Start Redis, two hubs and nginx on loopback, to try (ARGS=--port 9000)
 	@scripts/setup --test

@@ -25,6 +25,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 
 from sseal.position import Position
 from sseal.subscription import TopicSet
@@ -94,6 +95,9 @@ class _Checker:
             epoch: max((o for o, payload in known.items() if o in history.log.get(payload, ())), default=-1)
             for epoch, known in self._known.items()
         }
+        self._by_topics: dict[tuple[str, ...], list[Publish]] = defaultdict(list)
+        for publish in history.publishes:
+            self._by_topics[publish.topics].append(publish)
         self._faults: list[Fault] = []
         self._untold = 0
         self._repeats = 0
@@ -209,10 +213,9 @@ class _Checker:
         if opened is None:
             return
         ends = max((o for item in received for o in self._history.log.get(item.payload, ())), default=-1)
-        for publish in self._history.publishes:
+        mine = (some for topics, some in self._by_topics.items() if matches(topics))
+        for publish in chain.from_iterable(mine):
             if publish.payload in got or publish.outcome == "refused" or not _is_due(publish, opened):
-                continue
-            if not matches(publish.topics):
                 continue
             offsets = self._history.log.get(publish.payload, ())
             if offsets and (reader.settled or offsets[0] < ends):

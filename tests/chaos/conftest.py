@@ -71,8 +71,8 @@ def form() -> Form:
     """The form of this run: ``SSEAL_CHAOS=long`` and ``SSEAL_CHAOS_SEED=number`` choose."""
     seed = int(os.environ.get("SSEAL_CHAOS_SEED") or time.time_ns() % 1_000_000)
     if os.environ.get("SSEAL_CHAOS") == "long":
-        return Form(seed, rounds=5, load=3.0, freeze=10.0)
-    return Form(seed, rounds=1, load=1.2, freeze=4.0)
+        return Form(seed, rounds=4, load=3.0, freeze=10.0)
+    return Form(seed, rounds=1, load=1.0, freeze=4.0)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ ROOMS: Final = tuple(f"room/{number}" for number in range(1, 21))
 OPENING: Final = 30.0
 SETTLING: Final = 40.0
 """Seconds after the last fault for every reader to have everything."""
+MAX_VISITORS: Final = 30
 AT_ONCE: Final = 40
 """Readers that get in at the same time: a crowd, not a denial of service."""
 
@@ -59,6 +60,8 @@ class Crowd:
 
     def __init__(self, doors: Sequence[Address], mix: Mix, seed: int, http: httpx2.AsyncClient) -> None:
         self.dice = random.Random(seed)
+        self._doors = doors
+        self._visitors = 0
         self._stop = asyncio.Event()
         self.readers = self._make_readers(doors, mix, http)
         self.publishers = [
@@ -67,7 +70,7 @@ class Crowd:
                 [*doors[number % len(doors) :], *doors[: number % len(doors)]],
                 self._choose,
                 self.dice,
-                keyed=number % 2 == 0,
+                keyed=number % 3 == 0,  # at each door some of both
                 pause=mix.pause,
             )
             for number in range(mix.publishers)
@@ -122,6 +125,32 @@ class Crowd:
         await asyncio.sleep(seconds)
         self._raise_failed()
 
+    async def churn(self, pause: float) -> None:
+        """Cut a page's connection and let a visitor come for a while, every so many seconds, until cancelled."""
+        pages = [reader for reader in self.readers if not isinstance(reader, ClientReader)]
+        visits: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                await asyncio.sleep(self.dice.uniform(0.5, 1.5) * pause)
+                self.dice.choice(pages).cut()
+                if len(visits) < MAX_VISITORS:
+                    task = asyncio.create_task(self._visit())
+                    visits.add(task)
+                    task.add_done_callback(visits.discard)
+        finally:
+            await asyncio.gather(*visits)
+
+    async def _visit(self) -> None:
+        """Be a reader with a name of its own, who leaves without a word."""
+        self._visitors += 1
+        name, door = f"visitor-{self._visitors}", self.dice.choice(self._doors)
+        make = self.dice.choice((TicketPage, CookiePage))
+        visitor = make(name, door, self._topics(self._visitors))
+        self.readers.append(visitor)
+        visitor.start()
+        await asyncio.sleep(self.dice.uniform(0.1, 3.0))
+        await visitor.stop()
+
     async def settle(self) -> None:
         """End the publishing, and wait until every reader has the last event of each of its topics."""
         self._stop.set()
@@ -129,8 +158,8 @@ class Crowd:
             await asyncio.gather(*self._publishing)
         last = {topic: (await self._marker.insist((topic,))).payload for topic in (COMMON, *ROOMS)}
         end = time.monotonic() + SETTLING
-        while time.monotonic() < end and not all(reader.record.settled for reader in self.readers):
-            for reader in self.readers:
+        while time.monotonic() < end and not all(reader.record.settled for reader in self._staying()):
+            for reader in self._staying():
                 names = ROOMS if "room/*" in reader.record.topics else reader.record.topics[1:]
                 reader.record.settled = reader.markers.issuperset(last[topic] for topic in (COMMON, *names))
             self._raise_failed()
@@ -143,7 +172,10 @@ class Crowd:
 
     def unsettled(self) -> list[str]:
         """Return who did not get the last events, with what they saw last."""
-        return [f"{r.record.name}: {r.record.seen[-3:]}" for r in self.readers if not r.record.settled]
+        return [f"{r.record.name}: {r.record.seen[-3:]}" for r in self._staying() if not r.record.settled]
+
+    def _staying(self) -> list[Reader]:
+        return [reader for reader in self.readers if reader.task is not None and not reader.task.cancelled()]
 
     def closures(self, kind: str = "") -> int:
         """Count how often an EventSource gave up for good."""
@@ -167,7 +199,7 @@ class Crowd:
         """Return the longest time in which a reader that is not slow received nothing, in seconds."""
         longest = 0.0
         for reader in self.readers:
-            if not reader.record.name.startswith("slow"):
+            if not reader.record.name.startswith(("slow", "visitor")):
                 times = [self._began, *(item.at for item in reader.record.received if item.at >= self._began)]
                 longest = max([longest, *(after - before for before, after in pairwise(times))])
         return longest

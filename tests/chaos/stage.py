@@ -26,7 +26,7 @@ from .calls import Address, NotSentError, request
 
 __all__ = ["Hub", "Process", "Stage", "read_log", "stage", "until"]
 
-MARK: Final = "SSEAL_TEST_STAGE"
+MARK: Final = "CHAOS_STAGE"
 """In the environment of every process of a stage, so that none is overlooked, whoever started it."""
 START: Final = 30.0
 """Seconds a process may take to become ready on a busy machine."""
