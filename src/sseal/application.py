@@ -34,7 +34,7 @@ from .backends.address import engine_of, shown
 from .brokers import Retention
 from .brokers.connect import connect as connect_broker
 from .clock import Clock, SystemClock
-from .errors import InvalidInput, Unavailable
+from .errors import InvalidInput, SsealError, Unavailable
 from .hub.cluster import Cluster
 from .hub.engine import Engine
 from .hub.settings import HubSettings
@@ -53,6 +53,8 @@ from .telemetry.metrics import exporter
 
 __all__ = ["Hub"]
 
+DEAF_REST: Final = 0.5
+"""Seconds between two attempts to read revocations that cannot be read."""
 START_REST: Final = 1.0
 """Seconds between two attempts to start with a log or store that cannot be reached."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -135,8 +137,10 @@ class Hub:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._failed: tuple[float, Unavailable] | None = None
+        self._failed: tuple[float, SsealError] | None = None
         self._following = asyncio.Lock()
+        self._catching: asyncio.Task[None] | None = None
+        self._grew_again = False
         self._seen_revocation = 0
         self._previous: dict[int, Any] = {}
         self._draining: asyncio.Future[None] | None = None
@@ -177,10 +181,10 @@ class Hub:
             logger.warning("the hub cannot start yet: %s", error)
             raise
         except InvalidInput as error:
-            self._starting = None
-            if error.field == "store" and self.settings.store is None:
-                raise InvalidInput("broker", error.problem) from None  # the setting that names both
-            raise
+            named = error.field == "store" and self.settings.store is None  # then one setting stands for both
+            shown_as = InvalidInput("broker", error.problem) if named else error
+            self._failed, self._starting = (self._clock.monotonic(), shown_as), None
+            raise shown_as from None
         self._chain_signals()
         logger.info("hub started", extra={"node": self.engine.node, "broker": shown(self.settings.broker)})
 
@@ -193,6 +197,9 @@ class Hub:
         if not self.engine.started:
             return
         await self.drain()
+        if self._catching is not None:
+            self._catching.cancel()
+            await asyncio.gather(self._catching, return_exceptions=True)
         await self._cluster.close()
         await self.engine.stop()
         if self._jwks is not None:
@@ -319,25 +326,43 @@ class Hub:
         return await self._store.count(f"rate/{hashed(name)[:32]}", seconds)
 
     async def _touched(self, connection: Connection) -> None:
+        """Keep the family of a live stream; end the stream if the family has gone on to another hub (W14)."""
         family = connection.subscription.identity.family
-        if family is not None:
-            await self._tickets.touch(family)
+        if family is not None and await self._tickets.touch(family) not in (None, self.engine.node):
+            self.engine.close(connection, reasons.SUPERSEDED)
 
     async def _apply(self, revocation: Revocation) -> int:
-        """Write a revocation to the store, whose log every hub follows, and apply it here at once."""
-        number = await self._store.revoke(msgspec.json.encode(revocation), revocation.expires_at)
-        if number == self._seen_revocation + 1:
-            self._seen_revocation = number  # what we applied ourselves need not be followed
-        return self.engine.revoke(revocation)
+        """Apply a revocation here at once, and write it to the store, whose log every hub follows."""
+        ended = self.engine.revoke(revocation)  # first: what a full store cannot keep shall end here all the same
+        await self._store.revoke(msgspec.json.encode(revocation), revocation.expires_at)
+        return ended
 
     async def _returned(self) -> None:
         """Hear of every revocation again: the store's log may have begun anew while it was away (W17)."""
         await self._follow_revocations(anew=True)
 
     def _revocations_grew(self) -> None:
-        if self._loop is not None:
-            task = self._loop.create_task(self._follow_revocations())
-            task.add_done_callback(_log_failure)
+        """Read on, and go on trying while that fails; for so long this hub is cut off."""
+        if self._catching is None or self._catching.done():
+            assert self._loop is not None
+            self._catching = self._loop.create_task(self._catch_up(), name="sseal-revocations")
+        else:
+            self._grew_again = True
+
+    async def _catch_up(self) -> None:
+        while True:
+            self._grew_again = False
+            try:
+                await self._follow_revocations()
+            except Exception as error:
+                if self.engine.deaf_since is None:
+                    self.engine.deaf_since = self._clock.monotonic()
+                    logger.warning("revocations cannot be read: %s", error, exc_info=not isinstance(error, SsealError))
+                await asyncio.sleep(DEAF_REST)
+                continue
+            self.engine.deaf_since = None
+            if not self._grew_again:
+                return
 
     async def _follow_revocations(self, *, anew: bool = False) -> None:
         async with self._following:
@@ -412,11 +437,6 @@ class _Heard:
 
     revocations_grew: Callable[[], None]
     mail: Callable[[bytes], None]
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("revocations could not be read", exc_info=error)
 
 
 def _call_previous(previous: Callable[..., Any] | int | None, number: int, frame: FrameType | None) -> None:

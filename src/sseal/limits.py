@@ -22,6 +22,8 @@ class Limits:
     :param logins_per_minute_per_user: guesses at one password.
     :param logins_per_minute_per_address: guesses at many.
     :param tickets_per_minute_per_subject: tickets minted; as many as connects.
+    :param sessions_per_minute_per_subject: session cookies for bearer tokens, at all hubs together: each may become a
+        revocation, which every hub remembers for the life of a session.
     :param body: bytes of a request body; an array of a hundred ordinary events fits.
     :param batch: events of one POST; more are as fast in a second request.
     :param data: bytes of one event's data, encoded: 256 KiB is what readers take in one piece without a stall.
@@ -39,6 +41,7 @@ class Limits:
     logins_per_minute_per_user: int = 10
     logins_per_minute_per_address: int = 60
     tickets_per_minute_per_subject: int = 240
+    sessions_per_minute_per_subject: int = 30
     body: int = 1024 * 1024
     batch: int = 100
     data: int = 256 * 1024

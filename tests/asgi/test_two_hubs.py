@@ -14,6 +14,7 @@ import pytest
 from addresses import ADDRESSES
 from asgi.conftest import Bench, MakeBench
 from asgi.driver import ADMIN, HUB, PATIENCE, Stream, bearer
+from sseal.errors import Unavailable
 
 Pair = tuple[Bench, Bench]
 SHOP = bearer("shop", publish=["**"], subscribe=["**"])
@@ -97,6 +98,91 @@ async def test_a_family_goes_from_hub_to_hub_and_leaves_no_stream_behind(pair: P
     await opened(two, address, {"last-event-id": start})
     assert (await old.rest())[-1].json == {"reason": "superseded", "reconnect": True}
     assert await two.try_stream(address, {"last-event-id": start}) == 200
+
+
+async def test_a_resume_that_another_hub_overtook_opens_nothing(pair: Pair) -> None:
+    """While one hub still asks for the rights, the other lets the same family in: only one stream is left (W14)."""
+    one, two = pair
+    address = f"/events?ticket={await one.ticket(bearer())}"
+    first, _, start = await opened(one, address)
+    await first.leave()
+    gate, reached = asyncio.Event(), asyncio.Event()
+    subscribe = one.hub._services.authorizer.subscribe
+
+    async def slowly(*args: Any) -> Any:
+        reached.set()
+        await gate.wait()
+        return await subscribe(*args)
+
+    one.hub._services.authorizer.subscribe = slowly  # type: ignore[method-assign]
+    slow = asyncio.create_task(one.try_stream(address, {"last-event-id": start}))
+    await reached.wait()
+    stream, _, _ = await opened(two, address, {"last-event-id": start})
+    gate.set()
+    assert await slow == 401
+    assert len(one.engine.connections) == 0
+    await publish(two, "user/alice", "x")
+    assert (await stream.event("message")).data == "x"
+
+
+async def test_a_stream_whose_family_went_on_elsewhere_ends_though_nobody_told_it(pair: Pair) -> None:
+    """A command that was lost is made up for when the stream keeps its family alive (W14)."""
+    one, two = pair
+    address = f"/events?ticket={await one.ticket(bearer())}"
+    stream, _, start = await opened(one, address)
+    two.hub._cluster.tell = lambda *args, **options: None  # type: ignore[method-assign]
+    await opened(two, address, {"last-event-id": start})
+    (connection,) = one.engine.connections.values()
+    await one.hub._touched(connection)
+    assert (await stream.rest())[-1].json["reason"] == "superseded"
+
+
+async def test_revocations_that_cannot_be_read_are_asked_for_until_they_can(pair: Pair) -> None:
+    """One failed read must not leave a revoked stream open; a hub that hears nothing for long is cut off (W17)."""
+    one, two = pair
+    stream, _, _ = await opened(two, "/events", bearer(jti="t1"))
+    store, real = two.hub._store, two.hub._store.revocations
+
+    async def failing(after: int) -> Any:
+        raise Unavailable("busy", code="busy")
+
+    store.revocations = failing  # type: ignore[method-assign]
+    assert (await one.ask("POST", "/admin/revocations", ROOT, json={"jti": "t1"})).status == 201
+    await until(lambda: _deaf(two))
+    assert two.engine.lost_since is not None
+    store.revocations = real  # type: ignore[method-assign]
+    assert (await stream.rest())[-1].json["reason"] == "revoked"
+    await until(lambda: _hears(two))
+
+
+async def _deaf(bench: Bench) -> bool:
+    return bench.engine.deaf_since is not None
+
+
+async def _hears(bench: Bench) -> bool:
+    return bench.engine.deaf_since is None
+
+
+async def test_a_revocation_that_cannot_be_kept_ends_its_streams_here_all_the_same(pair: Pair) -> None:
+    """A store without room is no reason to go on serving somebody."""
+    one, _ = pair
+    stream, _, _ = await opened(one, "/events", bearer(jti="t1"))
+
+    async def full(record: bytes, expires_at: float) -> int:
+        raise Unavailable("full", code="store_full")
+
+    one.hub._store.revoke = full  # type: ignore[method-assign]
+    assert (await one.ask("POST", "/admin/revocations", ROOT, json={"jti": "t1"})).status == 503
+    assert (await stream.rest())[-1].json["reason"] == "revoked"
+    assert await one.try_stream("/events", bearer(jti="t1")) == 401
+
+
+async def test_sessions_are_limited_at_all_hubs_together(make_bench: MakeBench, address: str) -> None:
+    """Each may become a revocation that every hub has to remember."""
+    limits = {"sessions_per_minute_per_subject": 3}
+    hubs = [await make_bench(broker=address, limits=limits) for _ in range(2)]
+    statuses = [(await hubs[n % 2].ask("POST", "/auth/session", {**bearer(), **TAB}, json={})).status for n in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
 
 
 async def test_a_stolen_token_ends_the_family_at_both_hubs(pair: Pair) -> None:

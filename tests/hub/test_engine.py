@@ -241,7 +241,7 @@ async def test_a_window_that_never_covered_a_topic_is_not_believed() -> None:
 async def test_coverage_ends_when_the_hub_leaves_a_topic() -> None:
     """After the last reader of B left, the window vouches for nothing of B (W6)."""
     async with World() as world:
-        window = world.engine._window
+        window = world.engine.window
         reader = await world.read("b")
         await world.settle()
         topics = reader.connection.subscription.topics
@@ -506,7 +506,7 @@ async def test_leaving_frees_everything_at_once() -> None:
         for held in (engine._by_subject, engine._by_family, engine._by_address, engine._readers):
             assert held == {}
         assert len(engine._timers) == 0
-        assert engine._window._covered == {}
+        assert engine.window._covered == {}
 
 
 async def test_canary_goes_through_the_log_and_is_shown_to_nobody() -> None:

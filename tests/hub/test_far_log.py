@@ -9,7 +9,8 @@ import pytest
 
 from sseal.brokers import Draft, Entry, MemoryBroker, Page
 from sseal.errors import Unavailable
-from sseal.hub.engine import PATIENCE, TICK
+from sseal.hub.engine import TICK
+from sseal.hub.replay import PATIENCE
 from sseal.position import Lineage, Position
 from sseal.stream.states import State
 from sseal.subscription import TopicSet
@@ -158,6 +159,29 @@ async def test_an_epoch_whose_rest_is_handed_out_disturbs_nobody() -> None:
         assert far(world).reads == 0
 
 
+async def test_a_live_stream_is_given_what_others_published_into_the_new_epoch_before_it_was_noticed() -> None:
+    """A backup put back under open hubs goes on with new events at old offsets: they are read from the log (W10)."""
+    async with World(kind=FarBroker) as world:
+        quiet, reader = await world.read("quiet"), await world.read("a")
+        await world.publish("a", "1", "2")
+        await world.publish("b", "3", "4")
+        await world.settle()
+        broker, intake = far(world), far(world)._intake
+        broker._intake = None
+        broker._entries = [entry for entry in broker._entries if entry.offset <= 2]
+        broker._by_topic["b"] = []
+        broker._head = 2
+        broker._lineage = Lineage("newepoch", ((broker._lineage.epoch, 2),))
+        await MemoryBroker.publish(broker, [Draft(topics=("a",), type="message", data=text) for text in ("3'", "4'")])
+        broker._intake = intake
+        world.engine.turned()
+        await world.publish("a", "5")
+        await world.settle()
+        assert reader.data == ["1", "2", "3'", "4'", "5"]
+        assert reader.gaps == []
+        assert quiet.connection.state is State.LIVE
+
+
 async def test_an_epoch_that_turns_during_a_fan_out_loses_and_doubles_nothing() -> None:
     """Streams that were not written yet read what the new epoch still has."""
     async with World(kind=FarBroker) as world:
@@ -235,6 +259,24 @@ async def test_the_second_stream_of_a_topic_waits_for_the_confirmation_of_the_fi
         assert far(world).reads == 0
 
 
+async def test_a_topic_whose_confirmation_was_given_up_is_asked_for_again() -> None:
+    """Who comes while others still hold a topic that nobody vouches for asks anew, instead of reading for ever."""
+    async with World(kind=FarBroker) as world:
+        far(world).gate = asyncio.Event()
+        first = asyncio.create_task(world.read("a"))
+        await world.settle()
+        second = asyncio.create_task(world.read("a"))
+        await world.settle()
+        first.cancel()
+        third = asyncio.create_task(world.read("a"))
+        far(world).gate.set()
+        results = await asyncio.gather(first, second, third, return_exceptions=True)
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert isinstance(results[2], Reader)
+        assert results[2].connection.state is State.LIVE
+        assert far(world).reads == 0
+
+
 async def test_a_failed_confirmation_fails_all_who_waited_and_is_asked_for_again() -> None:
     """A topic whose subscription failed has no readers afterwards."""
 
@@ -281,6 +323,49 @@ async def test_streams_that_ask_for_the_same_share_one_read() -> None:
         await world.settle()
         assert all(reader.data == ["1", "2", "3"] for reader in readers)
         assert far(world).reads == 1
+
+
+async def test_a_long_replay_is_read_once_for_all_who_come_a_little_later_too() -> None:
+    """Pages that were just read are kept for a moment, with their bytes: a storm costs the log one replay."""
+    async with World(kind=FarBroker, window_count=1) as world:
+        texts = [str(number) for number in range(1200)]
+        for start in range(0, len(texts), 100):
+            await world.publish("a", *texts[start : start + 100])
+        await world.publish("b", "last")
+        await world.settle()
+        start = f"{world.engine.position.epoch}-0"
+        first = await world.read("a", last=start)
+        await world.settle()
+        pages = far(world).reads
+        assert pages >= 3
+        middle = first.events[700].last_event_id
+        readers = [await world.read("a", last=start) for _ in range(5)]
+        late = await world.read("a", last=middle)
+        await world.settle()
+        assert first.data == texts
+        assert all(reader.data == texts for reader in readers)
+        assert late.data == texts[700:]
+        assert far(world).reads <= pages + 2  # the end of the log is asked for anew
+        await until(world, 6.0)
+        assert not world.engine._replay._shelf._sheets
+
+
+async def test_what_is_kept_of_a_replay_is_for_those_with_the_same_rights() -> None:
+    """A page read for somebody who may see all is not given to one who may see only what came later (W21)."""
+    async with World(kind=FarBroker, window_count=1) as world:
+        for number in range(6):
+            await world.publish("a", *(f"{number}-{n}" for n in range(100)))
+            world.clock.advance(10.0)
+        await world.settle()
+        await world.publish("b", "last")
+        start = f"{world.engine.position.epoch}-0"
+        moment = world.clock.wall() - 15.0
+        everything = await world.read("a", last=start)
+        await world.settle()
+        later = await world.read("a", last=start, since={"a": moment})
+        await world.settle()
+        assert len(everything.data) == 600
+        assert later.data == [f"5-{n}" for n in range(100)]
 
 
 async def test_an_open_stream_waits_for_a_history_that_cannot_be_read() -> None:

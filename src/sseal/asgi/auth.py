@@ -95,7 +95,7 @@ class AuthEndpoints:
         if not self._services.origins.allows_explicit(ask.caller):
             raise Forbidden("Origin: this page is not on the hub's list of allowed origins", code="origin_refused")
         self._check_cookie_place(ask)
-        self._check_rate("session", identity)
+        await self._check_session_rate(identity)
         return await self._new_session(ask, identity)
 
     async def close_session(self, scope: Scope, receive: Receive) -> Answer:
@@ -142,6 +142,14 @@ class AuthEndpoints:
             else:
                 return
         raise TooManyRequests("too many logins; wait a minute", code="rate", retry_after=60.0)
+
+    async def _check_session_rate(self, identity: Identity) -> None:
+        """Limit how many sessions one subject opens in a minute at all hubs together."""
+        rate = self._services.settings.limits.sessions_per_minute_per_subject
+        names = ("session", identity.issuer, str(identity.subject))
+        fine = self._services.rates.hit(rate, *names)
+        if not fine or (rate and await self._services.count("\0".join(names), 60.0) > rate):
+            raise TooManyRequests("too many sessions opened by this subject", code="rate", retry_after=10.0)
 
     def _check_rate(self, what: str, identity: Identity) -> None:
         """Limit what one subject may ask for in a minute, each kind by itself."""

@@ -140,9 +140,23 @@ class Subscribe:
         except BaseException:
             engine.unlisten(subscription)
             raise
-        if passage is not None and passage.left not in ("", engine.node):
-            self._services.cluster.tell(passage.left, "supersede", family=family)
+        if passage is not None and passage.ticket is None and family is not None:
+            await self._check_still_here(connection, family)
+            if passage.left not in ("", engine.node):
+                self._services.cluster.tell(passage.left, "supersede", family=family)
         return connection
+
+    async def _check_still_here(self, connection: Connection, family: str) -> None:
+        """End a resumed stream whose family went on to another hub before this one had entered (W14)."""
+        engine = self._services.engine
+        try:
+            here = await self._services.tickets.node_of(family) == engine.node
+        except BaseException:
+            engine.leave(connection, reasons.UNAVAILABLE)
+            raise
+        if not here:
+            engine.leave(connection, reasons.SUPERSEDED)
+            raise CredentialInvalid("its stream has gone on at another hub", way="resume")
 
     async def _check_room(self, ask: Ask, credential: Credential | None) -> None:
         """Refuse for now what cannot be served now; spends no ticket (W35)."""

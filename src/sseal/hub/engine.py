@@ -18,13 +18,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
 from .. import wire
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation, RevocationSet
-from ..brokers import CANARY_ROOT, Broker, Draft, Entry, Page
+from ..brokers import CANARY_ROOT, Broker, Draft, Entry
 from ..clock import Clock
 from ..errors import CredentialInvalid, TooManyRequests, Unavailable
 from ..identity_sources.store import Store
@@ -35,6 +34,7 @@ from ..stream.reasons import CloseReason
 from ..stream.states import Input, State
 from ..subscription import Subscription
 from .index import Group, TopicIndex
+from .replay import BATCH_COUNT, BATCH_SIZE, Replay, sealed_id
 from .settings import HubSettings
 from .timers import Timers
 from .window import Frame, Framer, Window
@@ -45,17 +45,10 @@ SLICE: Final = 0.002
 """Seconds of fan-out before other callbacks get their turn (10,000 writes in one go block 0.12 s)."""
 CHECK_EVERY: Final = 32
 """Writes between two looks at the clock."""
-BATCH_COUNT: Final = 256
-BATCH_SIZE: Final = 64 * 1024
-"""What one joined write may hold, unless a single event is larger: four times the high-water mark."""
-PAGE_SIZE: Final = 500
-"""Entries of one history page: about the high-water mark in ordinary events."""
 CANARY_REST: Final = 1.0
 """Seconds for which one canary answers every asker: `/readyz` is open to all and must not fill the log."""
 CANARY_PATIENCE: Final = 2.0
 """Seconds a canary may take before the hub counts as not ready."""
-PATIENCE: Final = 5.0
-"""Seconds a stream goes on asking for a history that cannot be read, while the log as such is in reach."""
 TICK: Final = 0.25
 """Seconds between two looks at the timers."""
 PRUNE_EVERY: Final = 240
@@ -125,22 +118,22 @@ class Engine:
         self._store = store
         self._touched = touched
         self._returned = returned
-        self._epoch = ""
-        self._window = Window(count=settings.window_count, size=settings.window_size)
+        self.epoch = ""
+        self.deaf_since: float | None = None
+        self._sending_away = False
+        self.window = Window(count=settings.window_count, size=settings.window_size)
         self._index = TopicIndex()
         self._by_subject: dict[tuple[str, str], dict[str, Connection]] = {}
         self._by_family: dict[str, dict[str, Connection]] = {}
         self._by_address: dict[str, int] = {}
         self._readers: dict[str, int] = {}
         self._confirming: dict[str, asyncio.Future[None]] = {}
-        self._reads: dict[tuple[object, ...], asyncio.Task[Page]] = {}
-        self._waiting: dict[Connection, float] = {}
         self._timers = Timers(settings.heartbeat, TICK, settings.expiring_notice)
         self._pending: list[Frame] = []
         self._fan_out: Iterator[None] | None = None
         self._handle: asyncio.Handle | None = None
         self._room: asyncio.Event | None = None
-        self._replays = asyncio.Semaphore(max(1, settings.limits.replays))
+        self._replay = Replay(self, settings.limits.replays)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
         self._ticks = 0
@@ -160,8 +153,8 @@ class Engine:
         self._room = asyncio.Event()
         self._room.set()
         await self.broker.open(self)
-        self._epoch = self.broker.lineage.epoch
-        self._window.head = self.broker.head
+        self.epoch = self.broker.lineage.epoch
+        self.window.head = self.broker.head
         await self.broker.listen((self._canary_topic,))
         self._ticker = asyncio.create_task(self._tick_forever(), name="sseal-timers")
         self.started = True
@@ -174,7 +167,8 @@ class Engine:
             await asyncio.gather(self._ticker, return_exceptions=True)
         for connection in list(self.connections.values()):
             self.close(connection, reasons.DRAINING)
-        for task in (*self._tasks, *self._reads.values()):
+        self._replay.stop()
+        for task in list(self._tasks):
             task.cancel()
         if self._handle is not None:
             self._handle.cancel()
@@ -183,7 +177,7 @@ class Engine:
     @property
     def position(self) -> Position:
         """The position at the head of what this hub has taken in."""
-        return Position(self._epoch, self._window.head)
+        return Position(self.epoch, self.window.head)
 
     async def locate(self, presented: Position) -> Resolution:
         """Translate a presented position into an offset of this log.
@@ -193,16 +187,16 @@ class Engine:
 
         :raises Unavailable: it cannot be asked now.
         """
-        lineage, head = self.broker.lineage, self._window.head
+        lineage, head = self.broker.lineage, self.window.head
         known = presented.epoch == lineage.epoch or any(epoch == presented.epoch for epoch, _ in lineage.older)
         if known and (presented.epoch != lineage.epoch or presented.offset <= head):
             return lineage.resolve(presented, head)
         newest = await self.broker.newest()
-        return self.broker.lineage.resolve(presented, max(newest, self._window.head))
+        return self.broker.lineage.resolve(presented, max(newest, self.window.head))
 
     def head_of(self, subscription: Subscription) -> Position:
         """Return the position from which on everything of these topics is delivered: where a new stream starts."""
-        return Position(self._epoch, self._window.head_of(subscription.topics))
+        return Position(self.epoch, self.window.head_of(subscription.topics))
 
     # -- publishing -------------------------------------------------------------------------------------
 
@@ -232,15 +226,15 @@ class Engine:
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Take the next entries of the log, in order and without holes, and fan them out; see `Intake`."""
-        epoch, now = self._epoch, self.clock.monotonic()
+        epoch, now = self.epoch, self.clock.monotonic()
         for entry in entries:
             if entry.topics[0].startswith(CANARY_ROOT):
-                self._window.head = entry.offset
+                self.window.head = entry.offset
                 if (waiting := self._canaries.pop(entry.offset, None)) is not None and not waiting.done():
                     waiting.set_result(None)
                 continue
             frame = Frame(entry, epoch, now)
-            self._window.append(frame)
+            self.window.append(frame)
             self._pending.append(frame)
         self.stats.published += len(entries)
         if self._pending and self._fan_out is None and self._handle is None:
@@ -251,32 +245,36 @@ class Engine:
 
         Streams that have what the log no longer has are told so, and go on where the old epoch ends (W10).
         """
-        old, lineage, head = self._epoch, self.broker.lineage, self.broker.head
-        had = self._window.head if not self._pending and self._fan_out is None else -1
-        self._epoch = lineage.epoch
+        old, lineage, head = self.epoch, self.broker.lineage, self.broker.head
+        had = self.window.head if not self._pending and self._fan_out is None else -1
+        self.epoch = lineage.epoch
         self._forget_fan_out()
-        self._window = Window(count=self.settings.window_count, size=self.settings.window_size)
-        self._window.head = head
+        self._replay.turned()
+        self.window = Window(count=self.settings.window_count, size=self.settings.window_size)
+        self.window.head = head
         for name in self._readers:
-            self._window.cover(name, head)
+            self.window.cover(name, head)
         logger.warning("the log is in a new epoch", extra={"epoch": lineage.epoch, "head": head, "before": old})
+        # Where nothing but the name has changed up to the head, whoever is live has it all, and gets the rest.
+        unharmed = had >= head and head <= next((last for epoch, last in lineage.older if epoch == old), -1)
         for connection in list(self.connections.values()):
             where = lineage.resolve(Position(old, connection.position), head)
-            if where.reason is None and had >= head and connection.state is State.LIVE:
-                continue  # it has all that was handed out, and gets the rest
+            if where.reason is None and unharmed and connection.state is State.LIVE:
+                continue
             if where.reason is not None:
                 connection.presented = connection.presented or Position(old, connection.position)
                 connection.gap = connection.gap or where.reason
                 connection.from_oldest = where.oldest
                 connection.position = where.offset
             self._fall_back(connection)
+        self.spawn(self.returned())  # the log of revocations may have begun anew too (W17)
 
     def missed(self, names: Sequence[str] | None, upto: int) -> None:
         """Let the readers of these topics ask the history, which knows what is lost; see `Intake`."""
         some = None if names is None else set(names)
         for name in list(self._readers) if some is None else some & self._readers.keys():
-            self._window.cover(name, upto)
-        self._window.head = max(self._window.head, upto)
+            self.window.cover(name, upto)
+        self.window.head = max(self.window.head, upto)
         for connection in list(self.connections.values()):
             if some is None or not some.isdisjoint(connection.subscription.topics.names):
                 self._fall_back(connection)
@@ -325,7 +323,7 @@ class Engine:
 
     async def _fly(self) -> None:
         (offset,) = await self.broker.publish([Draft(topics=(self._canary_topic,), type="canary", data="", ttl=1.0)])
-        if self._window.head < offset:
+        if self.window.head < offset:
             waiting = self._canaries.setdefault(offset, asyncio.get_running_loop().create_future())
             try:
                 await waiting
@@ -444,7 +442,7 @@ class Engine:
                     stats.delivered -= count - len(rest)
                     sink.put(Framer(rest).encode(connection))
                 if not sink.clear and sink.buffered > HIGH_WATER:
-                    self._stall(connection)
+                    self._replay.stall(connection)
                 written += 1
                 if not written % CHECK_EVERY and time.perf_counter() > end:
                     yield
@@ -465,7 +463,8 @@ class Engine:
         :raises Unavailable: the log cannot be asked for them now.
         """
         names = subscription.topics.names
-        fresh = [name for name in names if name not in self._readers]
+        # A name may be held and not vouched for: its confirmation has just failed.
+        fresh = [name for name in names if name not in self._confirming and not self.window.vouches_for(name)]
         asked = [self._confirming[name] for name in names if name in self._confirming]
         for name in names:
             self._readers[name] = self._readers.get(name, 0) + 1
@@ -481,7 +480,7 @@ class Engine:
     async def _confirm(self, names: list[str]) -> None:
         future = asyncio.get_running_loop().create_future()
         self._confirming |= dict.fromkeys(names, future)
-        epoch = self._epoch
+        epoch = self.epoch
         try:
             confirmed = await self.broker.listen(names)
         except BaseException as error:
@@ -492,10 +491,10 @@ class Engine:
             for name in names:
                 if self._confirming.get(name) is future:
                     del self._confirming[name]
-        if epoch == self._epoch:  # else `turned` has covered them
+        if epoch == self.epoch:  # else `turned` has covered them
             for name in names:
                 if name in self._readers:
-                    self._window.cover(name, confirmed)
+                    self.window.cover(name, confirmed)
         future.set_result(None)
 
     def unlisten(self, subscription: Subscription) -> None:
@@ -505,7 +504,7 @@ class Engine:
             self._readers[name] -= 1
             if not self._readers[name]:
                 del self._readers[name]
-                self._window.uncover(name)
+                self.window.uncover(name)
                 gone.append(name)
         if gone and self.started:
             if not self._forgotten:
@@ -515,7 +514,7 @@ class Engine:
     def _forget(self) -> None:
         """Tell the log, once per turn of the loop, which topics have no reader any more."""
         if self.started:
-            self._spawn(self._forget_topics())
+            self.spawn(self._forget_topics())
 
     async def _forget_topics(self) -> None:
         gone = [name for name in self._forgotten if name not in self._readers]
@@ -657,10 +656,7 @@ class Engine:
 
     def replayable(self, connection: Connection) -> bool:
         """Tell whether a stream can be given what it missed: by the window, or by a log that is in reach."""
-        return self.broker.lost_since is None or not self._needs_history(connection)
-
-    def _needs_history(self, connection: Connection) -> bool:
-        return connection.from_oldest or not self._window.covers(connection.subscription.topics, connection.position)
+        return self.broker.lost_since is None or not self._replay.needs_history(connection)
 
     def supersede(self, family: str | None, keep: Connection | None = None) -> None:
         """End every stream of a family but one (W14)."""
@@ -668,156 +664,13 @@ class Engine:
             if other is not keep:
                 self.close(other, reasons.SUPERSEDED)
 
-    # -- catching up ------------------------------------------------------------------------------------
-
     def pump(self, connection: Connection) -> None:
         """Let a stream that is catching up read on as far as its sink has room; called when the sink drained."""
-        sink = connection.sink
-        if not _catching_up(connection) or sink is None or connection.reading or sink.buffered > HIGH_WATER:
-            return
-        connection.progress_at = self.clock.monotonic()
-        if self._needs_history(connection):
-            connection.reading = True
-            self._spawn(self._read_history(connection))
-            return
-        if connection.gap is not None:
-            self._write_gap(connection, connection.position)
-        self._read_window(connection, sink)
+        self._replay.pump(connection)
 
-    def _read_window(self, connection: Connection, sink: Sink) -> None:
-        frames, upto = self._window.read(connection.subscription.topics, connection.position)
-        start = 0
-        while start < len(frames):
-            end = _page_end(frames, start)
-            self._write_page(connection, sink, frames[start:end])
-            connection.position = frames[end - 1].offset
-            start = end
-            if sink.buffered > HIGH_WATER:
-                self._stall(connection)
-                return
-        # The history may have given more than this hub has been handed out so far.
-        connection.position = max(connection.position, upto)
-        if upto == self._window.head:
-            connection.apply(Input.CAUGHT_UP)
-        else:
-            asyncio.get_running_loop().call_soon(self.pump, connection)
-
-    async def _read_history(self, connection: Connection) -> None:
-        try:
-            async with self._replays:
-                await self._read_pages(connection)
-            self._waiting.pop(connection, None)
-        except Unavailable as error:
-            connection.reading = False
-            self._read_later(connection, error)
-            return
-        except Exception:
-            logger.exception("stream %s: the history could not be written", connection.id)
-            self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
-        finally:
-            connection.reading = False
-        self.pump(connection)
-
-    def _read_later(self, connection: Connection, error: Unavailable) -> None:
-        """Let a stream wait for a history that cannot be read now; an open stream stays open (W17 ends it)."""
-        now = self.clock.monotonic()
-        if connection.state is State.CLOSED:
-            return
-        since = self._waiting.setdefault(connection, now)
-        if self.broker.lost_since is None and now - since > PATIENCE:
-            logger.warning("stream %s: the history cannot be read: %s", connection.id, error)
-            self.close(connection, reasons.UNAVAILABLE, retry_ms=self._jittered(self.settings.retry_ms))
-
-    async def _read_pages(self, connection: Connection) -> None:
-        """Write history until the window takes over, the sink is full, or the stream is at an end."""
-        subscription = connection.subscription
-        while _catching_up(connection) and (sink := connection.sink) is not None:
-            epoch = self._epoch
-            page = await self._history(subscription, connection.position)
-            if not _catching_up(connection):
-                return
-            if epoch != self._epoch:
-                continue  # what was read counts no more; the stream may stand elsewhere now
-            connection.from_oldest = False
-            if page.lost > connection.position:
-                connection.gap = connection.gap or "trimmed"
-                self._write_gap(connection, page.lost)
-                connection.position = page.lost
-            elif connection.gap is not None:
-                self._write_gap(connection, connection.position)
-            frames = [Frame(entry, epoch) for entry in page.entries if entry.offset > connection.position]
-            if not await self._write_history(connection, sink, frames, epoch):
-                return
-            connection.position = max(connection.position, page.upto)
-            if not page.more:
-                return
-
-    async def _history(self, subscription: Subscription, after: int) -> Page:
-        """Read one page of the history; streams that ask for the same at the same time share one read."""
-        topics, since = subscription.topics, subscription.since
-        key = (self._epoch, topics.names, after, tuple(sorted(since.items())))
-        read = self._reads.get(key)
-        if read is None:
-            self.stats.history_reads += 1
-            work = self.broker.history(topics, after, limit=PAGE_SIZE, since=since)
-            read = self._reads[key] = asyncio.create_task(_awaited(work))
-            read.add_done_callback(partial(self._read_done, key))
-        return await asyncio.shield(read)
-
-    def _read_done(self, key: tuple[object, ...], read: asyncio.Task[Page]) -> None:
-        del self._reads[key]
-        if not read.cancelled():
-            read.exception()  # whoever asked has got it; if they have all left, nobody need know
-
-    async def _write_history(self, connection: Connection, sink: Sink, frames: list[Frame], epoch: str) -> bool:
-        start = 0
-        while start < len(frames):
-            end = _page_end(frames, start)
-            self._write_page(connection, sink, frames[start:end])
-            connection.position = frames[end - 1].offset
-            start = end
-            if sink.buffered > HIGH_WATER:
-                self._stall(connection)
-                return False
-            await asyncio.sleep(0)
-            if not _catching_up(connection) or epoch != self._epoch:
-                return False
-        return True
-
-    def _write_page(self, connection: Connection, sink: Sink, frames: Sequence[Frame]) -> None:
-        subscription = connection.subscription
-        now = self.broker.now()
-        mine = [frame for frame in frames if frame.alive(now)]
-        if subscription.since:
-            mine = [f for f in mine if subscription.visible(f.entry.topics, f.entry.published_at)]
-        if mine:
-            sink.put(Framer(mine).encode(connection))
-            connection.delivered += len(mine)
-            self.stats.delivered += len(mine)
-            self.stats.writes += 1
-
-    def _write_gap(self, connection: Connection, offset: int) -> None:
-        """Announce that something was missed, and the position after which the stream goes on (W25)."""
-        assert connection.sink is not None
-        assert connection.gap is not None
-        to = Position(self._epoch, offset)
-        start = connection.presented or Position(self._epoch, connection.position)
-        unknown = connection.gap == "unknown_position"
-        connection.sink.write(
-            wire.gap_event(
-                from_=None if unknown else str(start),
-                to=str(to),
-                reason=connection.gap,
-                id=sealed_id(connection, to),
-            )
-        )
-        connection.gap = None
-        connection.presented = None
-        self.stats.gaps += 1
-
-    def _stall(self, connection: Connection) -> None:
-        connection.progress_at = self.clock.monotonic()
-        connection.apply(Input.STALLED)
+    def dismiss(self, connection: Connection, reason: CloseReason) -> None:
+        """End a stream that may come back in a while."""
+        self.close(connection, reason, retry_ms=self._jittered(self.settings.retry_ms))
 
     # -- identity of live streams -----------------------------------------------------------------------
 
@@ -880,16 +733,17 @@ class Engine:
                 self._timers.expect(connection)
         for connection in self._timers.beat(mono):
             self._beat(connection, wall, mono)
-        self._window.expire(self.broker.now() - self.settings.log_age)
-        self._keep_in_touch(mono)
+        self.window.expire(self.broker.now() - self.settings.log_age)
+        self._keep_in_touch()
+        self._replay.tick(mono)
         self._ticks += 1
         if self._ticks % PRUNE_EVERY == 0:
             self.revocations.prune(wall)
 
     @property
     def lost_since(self) -> float | None:
-        """Since when (``Clock.monotonic``) the log or the store cannot be reached; None while both can."""
-        since = (self.broker.lost_since, None if self._store is None else self._store.lost_since)
+        """Since when (``Clock.monotonic``) log, store or revocations cannot be reached; None while all can."""
+        since = (self.broker.lost_since, None if self._store is None else self._store.lost_since, self.deaf_since)
         return min((moment for moment in since if moment is not None), default=None)
 
     @property
@@ -898,17 +752,18 @@ class Engine:
         since, longest = self.lost_since, self.settings.cut_off_after
         return since is not None and longest > 0 and self.clock.monotonic() - since > longest
 
-    def _keep_in_touch(self, now: float) -> None:
-        """End the streams of a hub that is cut off; let those read on that wait for a history."""
-        if self.connections and self.cut_off:
+    def _keep_in_touch(self) -> None:
+        """End the streams of a hub that is cut off."""
+        if self.connections and self.cut_off and not self._sending_away:
             logger.warning("cut off from the log or the store: %d streams are sent away", len(self.connections))
-            for connection in list(self.connections.values()):
-                self.close(connection, reasons.STORE_LOST, retry_ms=self._jittered(self.settings.retry_ms))
-        for connection, since in list(self._waiting.items()):
-            if not _catching_up(connection):
-                del self._waiting[connection]
-            elif self.broker.lost_since is None and now - since > TICK:
-                self.pump(connection)
+            self._sending_away = True
+            self.spawn(self._send_away())
+
+    async def _send_away(self) -> None:
+        try:
+            await self._dismiss_all(reasons.STORE_LOST)
+        finally:
+            self._sending_away = False
 
     def _expire(self, connection: Connection, now: float) -> None:
         identity = connection.subscription.identity
@@ -934,7 +789,7 @@ class Engine:
         family = connection.subscription.identity.family
         if family is not None and self._touched and mono - connection.touched_at > self.settings.resume_ttl / 4:
             connection.touched_at = mono
-            self._spawn(self._touched(connection))
+            self.spawn(self._touched(connection))
 
     def _say(self, connection: Connection, session: str) -> None:
         sink = connection.sink
@@ -963,13 +818,17 @@ class Engine:
         """Return the position a stream starts from: the presented one, unless it lies ahead of the log."""
         if connection.presented is not None and connection.gap != "ahead":
             return connection.presented
-        return Position(self._epoch, connection.position)
+        return Position(self.epoch, connection.position)
 
     # -- shutting down ----------------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """Refuse new streams, say ``bye`` to all, spread over the drain window; returns when all are said."""
         self.draining = True
+        await self._dismiss_all(reasons.DRAINING)
+
+    async def _dismiss_all(self, reason: CloseReason) -> None:
+        """End all streams in slices, spread over the drain window."""
         streams = list(self.connections.values())
         random.shuffle(streams)
         window = self.settings.drain_window if len(streams) > 1 else 0.0
@@ -978,7 +837,7 @@ class Engine:
         size = max(1, -(-len(streams) // steps))
         for start in range(0, len(streams), size):
             for connection in streams[start : start + size]:
-                self.close(connection, reasons.DRAINING, retry_ms=self._jittered(self.settings.retry_ms))
+                self.dismiss(connection, reason)
             if start + size < len(streams) and self.clock.monotonic() < end:
                 await asyncio.sleep(0.02)
 
@@ -986,7 +845,9 @@ class Engine:
         """Spread reconnects by a quarter, so that they do not come back as one wave."""
         return round(milliseconds * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def spawn(self, work: Awaitable[None]) -> None:
+        """Run something in the background, until the engine stops."""
+
         async def run() -> None:
             await work
 
@@ -1000,31 +861,8 @@ class Engine:
             logger.error("background work failed", exc_info=error)
 
 
-async def _awaited(work: Awaitable[Page]) -> Page:
-    return await work
-
-
 def _frame_offset(frame: Frame) -> int:
     return frame.offset
-
-
-def _catching_up(connection: Connection) -> bool:
-    return connection.state is State.CATCHING_UP
-
-
-def sealed_id(connection: Connection, position: Position) -> str:
-    """Return an event id for this stream: the position, on ticket streams with the resume token before it."""
-    return str(position) if connection.token is None else f"{connection.token.decode()}_{position}"
-
-
-def _page_end(frames: Sequence[Frame], start: int) -> int:
-    """Return where a page of at most the batch bounds ends."""
-    size = 0
-    for index in range(start, len(frames)):
-        size += len(frames[index].entry.data)
-        if index - start == BATCH_COUNT or (index > start and size > BATCH_SIZE):
-            return index
-    return len(frames)
 
 
 def _remove(index: dict[Any, dict[str, Connection]], key: object, connection: Connection) -> None:

@@ -127,7 +127,11 @@ class Window:
 
     def cover(self, name: str, confirmed: int) -> None:
         """Start to vouch for a topic or pattern, from the offset its subscription was confirmed at."""
-        self._covered[name] = max(confirmed, self._floor)
+        self._covered[name] = max(confirmed, self._floor, self._covered.get(name, 0))
+
+    def vouches_for(self, name: str) -> bool:
+        """Tell whether there is an offset from which on this topic or pattern is covered."""
+        return name in self._covered
 
     def uncover(self, name: str) -> None:
         """Stop to vouch for a topic that the hub no longer listens to."""

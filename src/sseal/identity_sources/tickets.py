@@ -222,18 +222,22 @@ class Tickets:
                 return Passage(identity, record.topics, child, left=record.node)
         raise Unavailable("too many hubs resume this stream at once", code="contended")
 
-    async def touch(self, family: str, fresh: Identity | None = None) -> None:
-        """Keep the family of a live stream alive; with a fresh identity, follow that one from now on."""
+    async def touch(self, family: str, fresh: Identity | None = None) -> str | None:
+        """Keep the family of a live stream alive; with a fresh identity, follow that one from now on.
+
+        :returns: the node that holds the family's newest stream; None for a family that is over.
+        """
         key = f"family/{family}"
         for _ in range(_ATTEMPTS):
             raw = await self._store.get(key)
             if raw is None:
-                return
+                return None
             record = msgspec.json.decode(raw, type=FamilyRecord)
             if fresh is not None:
                 record = msgspec.structs.replace(record, identity=fresh)
             if await self._store.swap(key, raw, msgspec.json.encode(record), self._family_end(record.identity)):
-                return
+                return record.node
+        return None
 
     async def node_of(self, family: str) -> str | None:
         """Return the node that holds the newest stream of a family; None for a family that is over."""
