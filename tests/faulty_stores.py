@@ -194,7 +194,8 @@ class ReadsNothingBeyond(Node):
     """Does not notice that the log began anew."""
 
     async def revocations(self, after):
-        return await self.shelf.revocations(after)
+        known = await self.shelf.revocations(0)
+        return [entry for entry in known if entry[0] > after]
 
 
 class StaysKnown(Node):

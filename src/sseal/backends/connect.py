@@ -37,7 +37,7 @@ def _redis(address: str, clock: Clock, field: str) -> Any:
         if error.name != "redis":
             raise
         raise InvalidInput(field, "redis:// needs the extra: pip install 'sseal[redis]'") from None
-    return Link(address, clock)
+    return Link(address, clock, field)
 
 
 _BACKENDS: Final[dict[str, Callable[[str, Clock, str], Any]]] = {"memory": _memory, "sqlite": _sqlite, "redis": _redis}
