@@ -98,6 +98,11 @@ class _Checker:
         self._by_topics: dict[tuple[str, ...], list[Publish]] = defaultdict(list)
         for publish in history.publishes:
             self._by_topics[publish.topics].append(publish)
+        self._born: dict[str, float] = {}  # when an epoch was first heard of
+        for publish in history.publishes:
+            if publish.position is not None:
+                born = self._born.get(publish.position.epoch, publish.began)
+                self._born[publish.position.epoch] = min(born, publish.began)
         self._faults: list[Fault] = []
         self._untold = 0
         self._repeats = 0
@@ -230,13 +235,24 @@ class _Checker:
         passed = any(
             item.position.epoch == place.epoch and item.position.offset > place.offset for item in reader.received
         )
-        covered = any(_covers(gap, place) for gap in reader.gaps)
+        covered = any(self._covers(gap, place) for gap in reader.gaps)
         if covered:
             return
         if passed or place.offset <= self._last.get(place.epoch, -1):
             self._fault(Kind.UNANNOUNCED, reader.name, f"{publish.payload}, acknowledged as {place}")
         else:
             self._untold += 1
+
+    def _covers(self, gap: GapSeen, place: Position) -> bool:
+        """Tell whether a gap speaks of this place: between its ends, or of an epoch that came and went in between."""
+        if gap.start is None:
+            return True
+        if gap.reason == "trimmed":
+            return gap.start.offset < place.offset <= gap.end.offset
+        if gap.start.epoch == place.epoch:
+            return place.offset > min(gap.start.offset, gap.end.offset)
+        first, here, last = (self._born.get(e, 0.0) for e in (gap.start.epoch, place.epoch, gap.end.epoch))
+        return first < here < last
 
 
 def _known(history: History) -> dict[str, dict[int, str]]:
@@ -269,12 +285,3 @@ def _is_due(publish: Publish, opened: Opened) -> bool:
         return True
     start, place = opened.position, publish.position
     return start is not None and place is not None and place.epoch == start.epoch and place.offset > start.offset
-
-
-def _covers(gap: GapSeen, place: Position) -> bool:
-    """Tell whether a gap speaks of this place: of an epoch the log left, or between two offsets it still counts by."""
-    if gap.start is None:
-        return True
-    if gap.reason == "trimmed":
-        return gap.start.offset < place.offset <= gap.end.offset
-    return gap.start.epoch == place.epoch and place.offset > min(gap.start.offset, gap.end.offset)

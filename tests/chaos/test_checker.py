@@ -220,6 +220,18 @@ def test_a_reader_that_was_behind_the_lost_tail_is_counted() -> None:
     assert verdict.untold == 1
 
 
+def test_a_gap_over_two_epochs_covers_the_one_in_between() -> None:
+    """A reader that slept through a whole epoch, which is gone, is told of it by the gap from the one before."""
+    between = "cccccccc"
+    events = [sent(1), sent(2, epoch=between), sent(3, epoch=NEW, at=1)]
+    for at, event in enumerate(events):
+        event.began = 1.0 + at
+    seen = (got(1), gap(1, 0), got(3, epoch=NEW, at=1))
+    verdict = judge(events, *seen, log={"e3": [1]}, keeps=False)
+    assert not verdict.faults
+    assert verdict.untold == 0
+
+
 def test_a_verdict_names_the_first_fault_of_each_kind() -> None:
     """The text of a verdict has one line per kind: how many, who, and what."""
     verdict = judge([sent(1), sent(2), sent(3)])
