@@ -275,3 +275,41 @@ def test_the_end_comes_also_when_a_request_hangs(server: Running, time_unit: flo
         begun = time.monotonic()
         assert server.end() == 0
         assert time.monotonic() - begun < 5.0
+
+
+def test_a_hub_that_is_ending_lets_nobody_in_any_more(tmp_path: Path, time_unit: float) -> None:
+    """A proxy goes to the next hub at once, while this one still says `bye` to its streams."""
+    with serving(tmp_path, time_unit, "--set", "drain_window=3") as server:
+        token = issue(admin=True)
+        headers = {**bearer(token), "Accept": "text/event-stream"}
+        streams = [_open(server, headers) for _ in range(40)]
+        server.process.terminate()
+
+        def refused() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", server.port), 1.0).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        eventually(refused, 2.0, "a closed door")
+        assert server.process.poll() is None
+        for stream in streams:
+            stream.settimeout(10.0)
+            text = b""
+            while piece := stream.recv(65536):
+                text += piece
+            assert b"event: bye" in text
+            stream.close()
+        assert server.process.wait(10.0) == 0
+
+
+def _open(server: Running, headers: dict[str, str]) -> socket.socket:
+    """Open a stream on a socket of its own and read its head and first event."""
+    stream = socket.create_connection(("127.0.0.1", server.port), 10.0)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    stream.sendall(f"GET /events?topic=a HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+    text = b""
+    while b"event: auth" not in text:
+        text += stream.recv(65536)
+    return stream

@@ -93,6 +93,7 @@ def _serve(settings: Settings, listener: socket.socket, ready: Callable[[], None
         AccessLog(app),
         [listener],
         ready=ready,
+        leaving=lambda: hub.engine.draining,
         root_path=settings.root_path,
         proxy_headers=bool(settings.forwarded_allow_ips),
         forwarded_allow_ips=list(settings.forwarded_allow_ips),
@@ -152,7 +153,12 @@ def share(listener: socket.socket, count: int) -> list[socket.socket]:
 
 
 def run(
-    app: ASGIApp, listeners: Sequence[socket.socket], *, ready: Callable[[], None] | None = None, **options: Any
+    app: ASGIApp,
+    listeners: Sequence[socket.socket],
+    *,
+    ready: Callable[[], None] | None = None,
+    leaving: Callable[[], bool] = lambda: False,
+    **options: Any,
 ) -> None:
     """Run an ASGI app on uvicorn until SIGTERM or SIGINT; then return, within five seconds.
 
@@ -160,6 +166,8 @@ def run(
 
     :param listeners: bound sockets; closed at the end.
     :param ready: called once requests are answered.
+    :param leaving: tells that nobody shall come in any more: a proxy then goes to the next hub at once, instead of
+        being sent away by one that is ending.
     :param options: more options for ``uvicorn.Config``.
     :raises SsealError: the app did not start.
     :raises InvalidInput: the certificate or its key cannot be used.
@@ -183,7 +191,7 @@ def run(
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror or str(error)
         raise InvalidInput("tls_cert_file", f"certificate or key cannot be used ({reason}); both are PEM") from None
-    server = _Server(config, ready)
+    server = _Server(config, ready, leaving)
     calm_collector()
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
@@ -240,9 +248,17 @@ def raise_descriptor_limit(streams: int) -> str | None:
 class _Server(uvicorn.Server):
     """uvicorn's server, which says when it is ready and does not wait for clients that do not read."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None, leaving: Callable[[], bool]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._leaving = leaving
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look ten times a second whether it is time to go, and close the door then."""
+        if self._leaving():
+            for each in self.servers:
+                each.close()
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
