@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from brokers.sqlite_process import Recorder, children, eventually
 from sseal.backends.sqlite import Database, writer
 from sseal.backends.sqlite import worker as workers
 from sseal.brokers import CANARY_ROOT, Draft, IdempotencyKey, Retention
-from sseal.brokers.sqlite import SqliteBroker, append, retention
+from sseal.brokers.sqlite import SqliteBroker, append, history, retention
 from sseal.errors import Conflict, InvalidInput, Unavailable
 from sseal.position import Position
 from sseal.subscription import TopicSet
@@ -309,6 +309,48 @@ async def test_too_many_trimmed_topics_share_a_floor(opened: Opener, monkeypatch
     assert lost == [2, 2, 3, 4, 2, 2]
 
 
+async def test_what_patterns_lost_is_found_or_told_beyond_a_bound(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exactly where few records are in question; of too many an honest gap at the bound, never silence (W25)."""
+    monkeypatch.setattr(history, "LOST_SCAN", 3)
+    broker, _ = await opened(Retention(count=1))
+    for number in range(1, 11):
+        await publish(broker, 1, f"x/{number}")
+    await publish(broker, 1, "y/1")
+    await publish(broker, 1, "last")
+    wanted = {"none/**": 0, "y/*": 11, "*/9": 9, "*/2": 8, "*/none": 8}
+    assert {pattern: (await read(broker, pattern)).lost for pattern in wanted} == wanted
+    assert (await read(broker, "*/none", after=8)).lost == 0
+    assert (await read(broker, "none/*", "*/10", "y/*")).lost == 11
+    assert (await broker.history(TopicSet.of("y/*"), 0, limit=9, since={"y/*": 1001.0})).lost == 0
+
+
+async def test_one_page_looks_through_a_bounded_part_of_what_was_trimmed(opened: Opener, path: Path) -> None:
+    """With as many trimmed topics as are remembered and patterns that match none, in SQLite's own steps."""
+    await opened(Retention(count=1))
+    patterns = TopicSet.of(*(f"*/none{number}" for number in range(8)))
+    asked = history.Question(topics=patterns, after=0, upto=None, limit=500, since=NOTHING, now=10**15)
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        rows = ((f"topic/{number}", number, 0) for number in range(1, retention.MAX_TRIMMED + 1))
+        connection.executemany("INSERT INTO trimmed VALUES (?, ?, ?)", rows)
+        connection.execute("UPDATE log SET head = ?, records = ?", (retention.MAX_TRIMMED, retention.MAX_TRIMMED))
+        connection.execute("COMMIT")
+        connection.set_progress_handler(step, 1000)
+        (page,) = history.pages(connection, [asked])
+    assert page is not None
+    assert page.lost == retention.MAX_TRIMMED - history.LOST_SCAN
+    assert steps < 200
+
+
 async def test_a_hub_that_fell_behind_retention_learns_what_it_missed(
     opened: Opener, path: Path, clock: ManualClock
 ) -> None:
@@ -434,6 +476,63 @@ async def test_a_backup_restored_under_open_hubs_turns_them_all(path: Path, open
     await eventually(lambda: first.offsets[-1] == second.offsets[-1] == 6, "delivery in the new epoch")
 
 
+class Turning(Recorder):
+    """Notes how far the log counts as handed out when it turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broker: SqliteBroker | None = None
+        self.heads: list[int] = []
+
+    def turned(self) -> None:
+        """Keep the head."""
+        assert self.broker is not None
+        self.heads.append(self.broker.head)
+
+
+@pytest.fixture
+async def turning(path: Path, clock: ManualClock) -> AsyncIterator[tuple[SqliteBroker, Turning]]:
+    """A hub that is told of turns."""
+    broker, recorder = SqliteBroker(Database(path, clock), clock), Turning()
+    recorder.broker = broker
+    await broker.open(recorder)
+    yield broker, recorder
+    await broker.close()
+
+
+async def test_what_a_restored_backup_took_in_before_the_turn_is_delivered(
+    path: Path, turning: tuple[SqliteBroker, Turning]
+) -> None:
+    """The new epoch counts as handed out up to where the old one ends, not up to its newest event (W10)."""
+    broker, recorder = turning
+    await publish(broker, 2, "p")
+    copy(path, f"{path}-backup")
+    await publish(broker, 2, "p")
+    await eventually(lambda: broker.head == 4, "delivery")
+    await asyncio.to_thread(copy, f"{path}-backup", path)
+    assert await publish(broker, 2, "q", data="new") == [3, 4]
+    await eventually(lambda: len(recorder.entries) >= 6, "delivery in the new epoch")
+    assert recorder.heads == [2]
+    assert [(offset, data) for offset, data, _ in recorder.entries[4:]] == [(3, "new"), (4, "new")]
+
+
+async def test_of_a_log_with_nothing_in_common_only_what_comes_is_delivered(
+    path: Path, opened: Opener, turning: tuple[SqliteBroker, Turning]
+) -> None:
+    """Whoever reads is sent to the history, which has the rest (W10)."""
+    broker, recorder = turning
+    await publish(broker, 2)
+    other = path.with_name("other.db")
+    stranger, _ = await opened(at=other)
+    await publish(stranger, 7)
+    await stranger.close()
+    await asyncio.to_thread(copy, other, path)
+    assert await broker.newest() == 7
+    assert recorder.heads == [7]
+    assert await publish(broker, 1) == [8]
+    await eventually(lambda: recorder.offsets == [1, 2, 8], "delivery in the new log")
+
+
 async def test_a_publisher_notices_a_restored_backup_by_itself(path: Path, clock: ManualClock) -> None:
     """It appends nothing under an epoch whose offsets were given already."""
     broker = SqliteBroker(Database(path, clock), clock)
@@ -476,6 +575,32 @@ async def test_the_file_is_for_its_owner_only(path: Path, opened: Opener) -> Non
     files = sorted(path.parent.iterdir())
     assert [file.name for file in files] == ["log.db", "log.db-lock", "log.db-shm", "log.db-wal"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+async def test_a_file_that_others_may_read_is_tightened(path: Path, opened: Opener) -> None:
+    """It may have been copied there with the mode of any file."""
+    broker, _ = await opened()
+    await broker.close()
+    path.chmod(0o644)
+    await opened()
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+
+
+async def test_a_file_of_somebody_else_that_others_may_read_is_warned_of_once(
+    path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only its owner can change that; the log works all the same."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    broker, _ = await opened()
+    await broker.close()
+    path.chmod(0o644)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    broker, _ = await opened()
+    assert await publish(broker, 1) == [1]
+    assert sum("chmod 600" in record.message for record in caplog.records) == 1
 
 
 async def test_places_where_no_file_can_lie(tmp_path: Path, clock: ManualClock) -> None:
@@ -615,6 +740,52 @@ async def test_a_file_that_goes_away_stops_publishing(path: Path, opened: Opener
     await eventually(lambda: recorder.offsets == [1, 2], "delivery")
 
 
+async def test_nothing_is_delivered_before_what_must_come_first_has_gone_well(
+    path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a loss the revocations are heard first; while that fails, the log counts as lost (W17)."""
+    broker, recorder = await opened()
+    failing, tries = True, 0
+
+    async def returned() -> None:
+        nonlocal tries
+        tries += 1
+        if failing:
+            raise Unavailable("the revocations cannot be read")
+
+    monkeypatch.setattr(broker._tail, "_receiver", replace(broker._tail._receiver, returned=returned))
+    path.rename(f"{path}-away")
+    await eventually(lambda: broker.lost_since is not None, "the loss is noticed")
+    Path(f"{path}-away").rename(path)
+    assert await publish(broker, 1) == [1]
+    await eventually(lambda: tries >= 3, "it is tried again")
+    assert recorder.offsets == []
+    assert broker.lost_since is not None
+    failing = False
+    await eventually(lambda: recorder.offsets == [1], "delivery")
+    await eventually(lambda: broker.lost_since is None, "it is back")
+    assert sum("cannot go on yet" in record.message for record in caplog.records) == 1
+
+
+async def test_events_the_hub_failed_to_take_are_missed_and_not_lost(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their readers ask the history, and delivery goes on (W24)."""
+    broker, recorder = await opened()
+    take = recorder.deliver
+
+    def deliver(entries: Any) -> None:
+        if entries[0].data == "bad":
+            raise ValueError("a fault of the hub")
+        take(entries)
+
+    monkeypatch.setattr(recorder, "deliver", deliver)
+    await publish(broker, 1, data="bad")
+    await eventually(lambda: recorder.misses == [1], "the readers are told")
+    await publish(broker, 1)
+    await eventually(lambda: recorder.offsets == [2], "delivery")
+
+
 # -- limits and ends --------------------------------------------------------------------------------------------
 
 
@@ -674,6 +845,27 @@ async def test_a_deadline_tells_whether_the_event_may_be_there(
     finally:
         release.set()
     assert await broker.newest() == 1
+
+
+@pytest.mark.parametrize("long", [False, True])
+async def test_a_read_that_took_too_long_says_no_more_than_that(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, long: bool
+) -> None:
+    """There is nothing to repeat with a key, and no outcome to wonder about."""
+    broker, _ = await opened()
+    monkeypatch.setattr(workers, "DEADLINE", 0.3)
+    release = threading.Event()
+
+    def stuck(connection: sqlite3.Connection, items: Any) -> list[None]:
+        release.wait(10.0)
+        return [None for _ in items]
+
+    try:
+        with pytest.raises(Unavailable, match="cannot be read now") as caught:
+            await broker._database.read(stuck, None, long=long)
+        assert caught.value.code == "busy"
+    finally:
+        release.set()
 
 
 async def test_who_does_not_wait_any_more_harms_nobody(opened: Opener) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,8 +16,10 @@ from brokers.sqlite_process import Recorder, children, eventually
 from sseal.backends.sqlite import Database
 from sseal.brokers import Draft
 from sseal.brokers.sqlite import SqliteBroker
+from sseal.brokers.sqlite import broker as broker_module
 from sseal.errors import InvalidInput, TooLarge, Unavailable
 from sseal.identity_sources.sqlite_store import SqliteStore, messages, shelf
+from sseal.subscription import TopicSet
 from sseal.testing import ManualClock
 
 T0 = 1_000_000.0
@@ -169,6 +172,114 @@ async def test_every_node_hears_that_something_was_revoked(opened: Opener, clock
     assert await one.revocations(0) == [(2, b"b")]
     assert await one.revocations(2) == []
     assert await one.revocations(77) == [(2, b"b")]
+
+
+async def test_a_listener_that_fails_hears_again_until_it_has_heard(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revocation counts as told only when the hub took it; until then the store counts as lost (W17)."""
+    store, recorder = await opened()
+    await eventually(lambda: recorder.grew == 1, "the first look")
+    tries, failing = 0, True
+
+    def grew() -> None:
+        nonlocal tries
+        tries += 1
+        if failing:
+            raise ValueError("a fault of the hub")
+
+    monkeypatch.setattr(recorder, "revocations_grew", grew)
+    await store.revoke(b"a", T0 + 10)
+    await eventually(lambda: tries >= 3, "it is told again")
+    assert store.lost_since is not None
+    failing = False
+    await eventually(lambda: store.lost_since is None, "it has heard")
+
+
+async def test_a_history_that_takes_long_keeps_no_revocation_waiting(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tickets, revocations, nodes and mail are read beside it (W17)."""
+    database = Database(path, clock)
+    broker, store, recorder = SqliteBroker(database, clock), SqliteStore(database, clock), Recorder()
+    await store.open("n", recorder)
+    await broker.open(recorder)
+    busy, release = threading.Event(), threading.Event()
+
+    def stuck(connection: sqlite3.Connection, items: Any) -> list[None]:
+        busy.set()
+        release.wait(10.0)
+        return [None for _ in items]
+
+    monkeypatch.setattr(broker_module, "pages", stuck)
+    reading = asyncio.create_task(broker.history(TopicSet.of("**"), 0, limit=1, since={}))
+    try:
+        await eventually(busy.is_set, "the history is being read")
+        assert await store.revoke(b"r", T0 + 10) == 1
+        assert await store.revocations(0) == [(1, b"r")]
+        assert await store.get("k") is None
+        assert await store.nodes() == ["n"]
+        assert await broker.newest() == 0
+    finally:
+        reading.cancel()
+        release.set()
+        await broker.close()
+        await store.close()
+
+
+async def test_mail_that_cannot_be_taken_out_of_the_file_stops_nothing(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk reading goes on: events are delivered, nothing counts as lost, the mail arrives later."""
+    database = Database(path, clock)
+    broker, store, recorder = SqliteBroker(database, clock), SqliteStore(database, clock), Recorder()
+    await store.open("n", recorder)
+    await broker.open(recorder)
+    collect, tries = messages.collect, 0
+
+    def full(*_: object) -> list[bytes]:
+        nonlocal tries
+        tries += 1
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(messages, "collect", full)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+    connection.execute("INSERT INTO mail (node, body, expires_at) VALUES ('n', X'6869', ?)", (int(T0 * 1e6) + 10**7,))
+    connection.close()
+    for number in range(1, 4):
+        assert await broker.publish([Draft(topics=("t",), type="m", data="")]) == [number]
+        await eventually(lambda number=number: recorder.offsets[-1:] == [number], "delivery")
+        await eventually(lambda number=number: tries >= number, "a try")
+        assert store.lost_since is None
+    monkeypatch.setattr(messages, "collect", collect)
+    await broker.publish([Draft(topics=("t",), type="m", data="")])
+    await eventually(
+        lambda: recorder.letters == [b"hi"], "with the next commit, at the latest a heartbeat, it is taken"
+    )
+    assert (recorder.returns, store.lost_since) == (0, None)
+    await broker.close()
+    await store.close()
+
+
+async def test_mail_that_makes_a_hub_fail_is_over_and_the_next_arrives(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most once: it is neither told again nor does it end anything (W42)."""
+    _, recorder = await opened("n1")
+    other, _ = await opened("n2")
+    take = recorder.mail
+
+    def mail(body: bytes) -> None:
+        if body == b"bad":
+            raise ValueError("a fault of the hub")
+        take(body)
+
+    monkeypatch.setattr(recorder, "mail", mail)
+    for body in (b"bad", b"good"):
+        assert await other.send("n1", body)
+    await eventually(lambda: recorder.letters == [b"good"], "the next letter")
 
 
 async def test_mail_arrives_once_in_order_at_the_node_it_is_for(path: Path) -> None:

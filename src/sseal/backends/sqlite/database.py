@@ -30,7 +30,8 @@ _Thread = TypeVar("_Thread", bound=Worker)
 class Database:
     """A file that broker and store of a process may share; each opens it and closes it.
 
-    One thread writes, one reads, and one watches for what other processes have written, once somebody listens.
+    One thread writes, one reads, one reads what takes long, and one watches for what other processes have written,
+    once somebody listens.
 
     :param path: the file; made when it is missing, readable by its owner only. ``<path>-lock`` stands beside it.
     :param clock: where the times in the file come from.
@@ -47,6 +48,7 @@ class Database:
         self._lock: OpenLock | None = None
         self._file = (0, 0)
         self._reader: Worker | None = None
+        self._long_reader: Worker | None = None
         self._writer: Writer | None = None
         self._watcher: Watcher | None = None
 
@@ -65,25 +67,26 @@ class Database:
         async with self._turn:
             if not self._users:
                 await _in_thread(lambda: self._prepare(setting))
-                self._reader = Worker("read", lambda: schema.connect(self.path, patience=1.0), self._faults)
+                self._reader = Worker("read", self._connect_reader, self._faults)
+                self._long_reader = Worker("read-long", self._connect_reader, self._faults)
                 self._writer = Writer(self.path, self._connect_writer, self._faults, self.same_file, self._wake_own)
-                self._reader.start()
-                self._writer.start()
+                for thread in (self._reader, self._long_reader, self._writer):
+                    thread.start()
             self._users += 1
 
     async def close(self) -> None:
         """Finish what waits and end the threads when this was the last user."""
         async with self._turn:
             self._users -= 1
-            if self._users or self._writer is None or self._reader is None or self._lock is None:
+            if self._users or self._lock is None:
                 return
             if self._watcher is not None:
                 await self._watcher.end()
                 self._watcher = None
-            await self._writer.end()
-            await self._reader.end()
+            for thread in (self._writer, self._reader, self._long_reader):
+                await _of(thread).end()
             self._lock.release()
-            self._writer = self._reader = self._lock = None
+            self._writer = self._reader = self._long_reader = self._lock = None
 
     async def write(self, handler: Handler, item: Any, *, size: int = 0, wake: bool = False) -> Any:
         """Have something written; returns when it is on the disk.
@@ -95,12 +98,13 @@ class Database:
         """
         return await _of(self._writer).call(handler, item, size=size, wake=wake)
 
-    async def read(self, handler: Handler, item: Any) -> Any:
+    async def read(self, handler: Handler, item: Any, *, long: bool = False) -> Any:
         """Have something read, in one snapshot.
 
+        :param long: whether it takes more than a moment: it then keeps no revocation or ticket waiting (W17).
         :raises Unavailable: not now.
         """
-        return await _of(self._reader).call(handler, item)
+        return await _of(self._long_reader if long else self._reader).call(handler, item)
 
     def post(self, job: Job) -> None:
         """Have something written that only the threads wait for, if anybody; callable from them.
@@ -145,6 +149,9 @@ class Database:
         watcher = self._watcher
         return None if watcher is None else watcher.wake()
 
+    def _connect_reader(self) -> sqlite3.Connection:
+        return schema.connect(self.path, patience=1.0)
+
     def _connect_writer(self) -> sqlite3.Connection:
         connection = schema.connect(self.path, patience=1.0)
         connection.execute("PRAGMA busy_timeout = 0")  # the writer's own waits are shorter
@@ -175,6 +182,7 @@ class Database:
                 connection.execute("COMMIT")
                 lock.share()
             self._file = _identity(self.path)
+            schema.tighten(self.path)
         finally:
             connection.close()
 

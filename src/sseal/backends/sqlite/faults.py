@@ -48,7 +48,7 @@ class Faults:
         if now - self._said.get(error.code, -EVERY) < EVERY:
             return
         self._said[error.code] = now
-        logger.error("sqlite: %s", error.detail, extra={"code": error.code})
+        logger.error("sqlite: %s", error.detail, extra={"code": error.code}, exc_info=error.__cause__)
 
 
 def primary(error: BaseException) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import Final
 
 from ...errors import InvalidInput
 
-__all__ = ["WAL_LIMIT", "adopt", "connect", "create"]
+__all__ = ["WAL_LIMIT", "adopt", "connect", "create", "tighten"]
 
 APPLICATION: Final = 0x5353454C
 """``SSEL`` in the header tells this file from those of other programs."""
@@ -18,6 +20,10 @@ WAL_LIMIT: Final = 16 * 1024 * 1024
 """Bytes the write-ahead log is cut back to: several times what SQLite itself lets gather between checkpoints."""
 OLDEST_SQLITE: Final = (3, 38, 0)
 """The first that always has the JSON functions."""
+
+OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+logger = logging.getLogger("sseal.sqlite")
 
 TABLES: Final = """
 CREATE TABLE log (
@@ -138,6 +144,24 @@ def adopt(connection: sqlite3.Connection, setting: str, path: Path, *, alone: bo
     connection.execute("PRAGMA journal_mode = WAL")
     if alone and (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise InvalidInput(setting, f"{path} is damaged ({found}); restore a backup, or move it away to begin anew")
+
+
+def tighten(path: Path) -> None:
+    """Take a file that was made by something else away from all but its owner, or warn that others may read it.
+
+    By name: SQLite loses its locks when a descriptor of the file is closed.
+    """
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        try:
+            mode = file.stat().st_mode
+            if mode & OTHERS:
+                file.chmod(stat.S_IMODE(mode) & ~OTHERS)
+                logger.info("sqlite: %s could be used by others, now by its owner only", file)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            logger.warning("sqlite: others may use %s, which holds identities; let its owner run chmod 600 on it", file)
+            return
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

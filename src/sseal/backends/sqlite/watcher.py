@@ -7,7 +7,8 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ...clock import Clock
@@ -35,14 +36,17 @@ logger = logging.getLogger("sseal.sqlite")
 
 
 class Listener(Protocol):
-    """Somebody who wants to know what was written. Errors of the file pass through to the watcher."""
+    """Somebody who wants to know what was written. Errors of the file and of the hub pass through to the watcher.
+
+    As long as there are any, the file counts as lost, and nothing is handed out before `returned` has gone well.
+    """
 
     def look(self, connection: sqlite3.Connection, watcher: Watcher) -> None:
         """Read what is new; in the watching thread."""
         ...
 
     def returned(self, watcher: Watcher) -> None:
-        """Learn that the file can be read again, before the next look; in the watching thread."""
+        """Learn that the file can be read again, before anybody looks; in the watching thread."""
         ...
 
     def beat(self, connection: sqlite3.Connection) -> None:
@@ -76,6 +80,7 @@ class Watcher:
         self._last_beat = -BEAT
         self._version = -1
         self._quiet = 0
+        self._again = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sseal-sqlite-watch", daemon=True)
         self._thread.start()
 
@@ -116,16 +121,18 @@ class Watcher:
         """Run a function in the event loop and wait until it is done; tell whether it was.
 
         Called in the watching thread, which thereby never reads further ahead than the loop can follow.
+
+        :raises Unavailable: it failed; let it through, and everything is looked at again after `Listener.returned`.
         """
-        done = threading.Event()
+        done: Future[None] = Future()
 
         def run() -> None:
             try:
                 function()
-            except Exception:
-                logger.exception("a listener failed")
-            finally:
-                done.set()
+            except Exception as error:  # noqa: BLE001 - goes to the watching thread
+                done.set_exception(error)
+            else:
+                done.set_result(None)
 
         try:
             self._loop.call_soon_threadsafe(run)
@@ -134,14 +141,17 @@ class Watcher:
         return self._await(done)
 
     def call_async(self, function: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Run a coroutine in the event loop and wait until it is done; tell whether it was."""
-        done = threading.Event()
+        """Run a coroutine in the event loop and wait until it is done; tell whether it was.
+
+        :raises Unavailable: it failed, as with `call`.
+        """
+        coroutine = function()
         try:
-            task = asyncio.run_coroutine_threadsafe(_logged(function), self._loop)
+            task = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:
+            coroutine.close()
             return False
-        task.add_done_callback(lambda _: done.set())
-        return self._await(done)
+        return self._await(task)
 
     def write(self, handler: Handler, item: Any) -> Any:
         """Have something written and wait for it; called in the watching thread.
@@ -157,6 +167,29 @@ class Watcher:
                 continue
         raise Unavailable("the log is closed", code="broker_closed")
 
+    def write_later(self, handler: Handler, item: Any, then: Callable[[Any], object]) -> None:
+        """Have something written; reading goes on meanwhile.
+
+        :param then: gets the result in the event loop; None when it could not be written.
+        """
+
+        def answered(reply: Future[Any]) -> None:
+            result = None if reply.exception() is not None else reply.result()
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(then, result)
+
+        reply: Future[Any] = Future()
+        reply.add_done_callback(answered)
+        try:
+            self._database.post(Job(handler, item, wake=True, reply=reply))
+        except Unavailable as error:
+            reply.set_exception(error)
+
+    def look_again(self) -> None:
+        """Look soon, even if nothing was written meanwhile; callable from any thread."""
+        self._again.set()
+        self.wake()
+
     async def end(self) -> None:
         """End the thread and take the address out of the file."""
         self._closing.set()
@@ -170,11 +203,15 @@ class Watcher:
                 logger.debug("the address stays until its heartbeat is old")
         self._bell.close()
 
-    def _await(self, done: threading.Event) -> bool:
-        while not done.wait(0.1):
+    def _await(self, done: Future[None]) -> bool:
+        while not wait([done], 0.1).done:
             if self._closing.is_set():
                 return False
-        return True
+        if done.cancelled():
+            return False
+        if (error := done.exception()) is None:
+            return True
+        raise Unavailable(f"the hub cannot go on yet, tried again: {error!r}", code="hub_failed") from error
 
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
@@ -211,13 +248,15 @@ class Watcher:
 
     def _look(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA data_version").fetchone()
-        if version == self._version and self.lost_since is None:
+        if version == self._version and self.lost_since is None and not self._again.is_set():
             self._quiet += 1
             return
         self._quiet = 0
-        for listener in self._listeners:
-            if self.lost_since is not None:
-                listener.returned(self)
+        self._again.clear()
+        listeners = self._listeners
+        for listener in listeners if self.lost_since is not None else ():
+            listener.returned(self)
+        for listener in listeners:
             listener.look(connection, self)
         self._version = version
         self.lost_since = None
@@ -251,13 +290,6 @@ class Watcher:
         for listener in self._listeners:
             listener.beat(connection)
         return [None] * len(items)
-
-
-async def _logged(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    try:
-        await function()
-    except Exception:
-        logger.exception("a listener failed")
 
 
 def _leave(connection: sqlite3.Connection, addresses: Sequence[str]) -> list[None]:

@@ -89,7 +89,7 @@ class Worker:
     async def call(self, handler: Handler, item: Any, *, size: int = 0, wake: bool = False) -> Any:
         """Have something done and return its result.
 
-        :raises Unavailable: within 2 s; ``code="outcome_unknown"`` when it had begun and may yet be done.
+        :raises Unavailable: within 2 s.
         """
         reply = asyncio.get_running_loop().create_future()
         job = Job(handler, item, size, wake, reply)
@@ -100,10 +100,14 @@ class Worker:
         except TimeoutError:
             if self._withdraw(job):
                 raise Unavailable("the file of the log is too busy", code="busy") from None
-            raise Unavailable("outcome unknown, repeat with the same key", code="outcome_unknown") from None
+            raise self.overdue() from None
         except asyncio.CancelledError:
             self._withdraw(job)
             raise
+
+    def overdue(self) -> Unavailable:
+        """Return what a caller is told whose job had begun and took too long."""
+        return Unavailable("the file of the log cannot be read now", code="busy")
 
     async def end(self) -> None:
         """Let it finish what waits, and end the thread; after 5 s it is left to end alone."""

@@ -52,6 +52,10 @@ class Writer(Worker):
         await super().end()
         self._ringer.close()
 
+    def overdue(self) -> Unavailable:
+        """Return what a caller is told whose job had begun: it may yet be done (W9)."""
+        return Unavailable("outcome unknown, repeat with the same key", code="outcome_unknown")
+
     def serve(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[Outcome]:
         """Commit a group; when the file or the disk is at fault, nothing of it was done."""
         try:

@@ -132,12 +132,12 @@ class SqliteBroker:
         """Read one snapshot; see `Broker.history`."""
         now = micros(self.now())
         asked = Question(topics=topics, after=after, upto=upto, limit=limit, since=since, now=now)
-        page: Page | None = await self._database.read(pages, asked)
+        page: Page | None = await self._database.read(pages, asked, long=True)
         if page is None:
             with suppress(Unavailable):  # what cannot be trimmed now is still worth reading
                 while await self._database.write(self._trim, None):
                     continue
-            page = await self._database.read(pages, replace(asked, patient=False))
+            page = await self._database.read(pages, replace(asked, patient=False), long=True)
             assert page is not None
         return page
 
@@ -155,8 +155,13 @@ class SqliteBroker:
 
     def _deliver(self, entries: Sequence[Entry], head: int) -> None:
         self._tip = Tip(self._tip.lineage, head)
-        if self._intake is not None and entries:
+        if self._intake is None or not entries:
+            return
+        try:
             self._intake.deliver(entries)
+        except Exception:
+            logger.exception("the hub failed to take events; their readers ask the history")
+            self._missed(head)
 
     def _missed(self, upto: int) -> None:
         self._tip = Tip(self._tip.lineage, upto)
@@ -164,9 +169,10 @@ class SqliteBroker:
         if self._intake is not None:
             self._intake.missed(None, upto)
 
-    def _turned(self, tip: Tip) -> None:
+    def _turned(self, tip: Tip, newest: int) -> None:
         logger.warning("sqlite: the log turned to epoch %s at offset %d", tip.lineage.epoch, tip.head)
         self._take_over(tip)
+        self._acknowledged = newest  # the log must not fall behind what it was seen to have
         if self._intake is not None:
             self._intake.turned()
 

@@ -15,10 +15,12 @@ from ..base import Entry, Page
 from .log import EVENT, PAGE_BYTES, Log, entry, is_canary
 from .retention import due
 
-__all__ = ["SCAN", "Question", "pages"]
+__all__ = ["LOST_SCAN", "SCAN", "Question", "pages"]
 
 SCAN: Final = 1_000
 """Events that one page looks through for patterns: about a millisecond, and others get their turn."""
+LOST_SCAN: Final = 2_000
+"""Topics' newest trimmed offsets that one page looks through for patterns: some milliseconds."""
 BEYOND: Final = "\U0010ffff"
 """Sorts after every text."""
 
@@ -155,11 +157,10 @@ def _lost(connection: sqlite3.Connection, asked: Question, log: Log) -> int:
         offset, at = known.get(topic, floor)
         if offset > newest and at >= _since(asked, topic):
             newest = offset
-    for pattern in asked.topics.patterns:
-        start = _since(asked, str(pattern))
-        if log.floor > newest and log.floor_at >= start:
-            newest = log.floor
-        newest = _lost_of_pattern(connection, pattern, newest, start)
+    if log.floor > newest and any(log.floor_at >= _since(asked, str(pattern)) for pattern in asked.topics.patterns):
+        newest = log.floor
+    if asked.topics.patterns:
+        newest = _lost_of_patterns(connection, asked, newest)
     return newest if newest > asked.after else 0
 
 
@@ -174,15 +175,45 @@ def _trimmed_of(connection: sqlite3.Connection, topics: Sequence[str]) -> list[l
     )
 
 
-def _lost_of_pattern(connection: sqlite3.Connection, pattern: Pattern, after: int, start: int) -> int:
+def _lost_of_patterns(connection: sqlite3.Connection, asked: Question, after: int) -> int:
+    """Return the newest trimmed offset of all patterns, or ``after``.
+
+    Of more records than are looked through the newest offset of the rest is given: a gap that may be none is
+    honest, silence would not be.
+    """
+    tests = [(re.compile(each.regex).fullmatch, _since(asked, str(each))) for each in asked.topics.patterns]
     rows = fetch(
         connection,
-        'SELECT json_group_array(json_array("offset", topic)) FROM trimmed'
-        ' WHERE topic >= ? AND topic < ? AND "offset" > ? AND published_at >= ?',
-        (*_range(pattern), after, start),
+        'SELECT json_group_array(json_array("offset", topic, published_at)) FROM (SELECT * FROM trimmed'
+        ' WHERE "offset" > ? ORDER BY "offset" DESC LIMIT ?)',
+        (after, LOST_SCAN + 1),
     )
-    match = re.compile(pattern.regex).fullmatch
-    return next((offset for offset, topic in sorted(rows, reverse=True) if match(topic)), after)
+    rows.sort(reverse=True)
+    for offset, topic, at in rows[:LOST_SCAN]:
+        if any(at >= start and match(topic) for match, start in tests):
+            return int(offset)
+    if len(rows) <= LOST_SCAN:
+        return after
+    through_index = _lost_through_index(connection, asked, after)
+    return int(rows[-1][0]) if through_index is None else through_index
+
+
+def _lost_through_index(connection: sqlite3.Connection, asked: Question, after: int) -> int | None:
+    """Look only at the topics that begin as the patterns do; None when these are too many."""
+    newest, left = after, LOST_SCAN
+    for pattern in asked.topics.patterns:
+        match, start = re.compile(pattern.regex).fullmatch, _since(asked, str(pattern))
+        rows = fetch(
+            connection,
+            'SELECT json_group_array(json_array("offset", topic, published_at)) FROM (SELECT * FROM trimmed'
+            " WHERE topic >= ? AND topic < ? LIMIT ?)",
+            (*_range(pattern), left + 1),
+        )
+        left -= len(rows)
+        if left < 0:
+            return None
+        newest = max(newest, *(offset for offset, topic, at in rows if at >= start and match(topic)), 0)
+    return newest
 
 
 def _since(asked: Question, name: str) -> int:

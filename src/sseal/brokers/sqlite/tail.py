@@ -10,6 +10,7 @@ from typing import Any, Final
 from ...backends.sqlite.epochs import Tip, settle
 from ...backends.sqlite.rows import decode
 from ...backends.sqlite.watcher import Watcher
+from ...position import Position
 from ..base import Entry
 from .log import EVENT, PAGE_BYTES, entry
 
@@ -21,11 +22,14 @@ PAGE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """What a tail tells its broker, in the event loop."""
+    """What a tail tells its broker, in the event loop.
+
+    :param turned: gets the new epoch with what of it was handed out, and the offset of its newest entry.
+    """
 
     deliver: Callable[[Sequence[Entry], int], None]
     missed: Callable[[int], None]
-    turned: Callable[[Tip], None]
+    turned: Callable[[Tip, int], None]
     returned: Callable[[], Coroutine[Any, Any, None]]
     beat: Callable[[sqlite3.Connection], object]
 
@@ -55,17 +59,27 @@ class Tail:
         """Hand out a page; tell whether there may be more."""
         epoch, head, trimmed, rows = _read(connection, self._tip.head)
         if epoch != self._tip.lineage.epoch or head < self._tip.head:
-            tip: Tip = watcher.write(_settle, self._tip)
-            self._tip = tip
-            return watcher.call(lambda: self._receiver.turned(tip))
+            return self._turn(watcher)
         if trimmed > self._tip.head and not watcher.call(lambda: self._receiver.missed(trimmed)):
             return False
         entries = [entry(values) for values in rows]
         last = entries[-1].offset if entries else head
         if last > self._tip.head:
+            handed_out = watcher.call(lambda: self._receiver.deliver(entries, last))
             self._tip = Tip(self._tip.lineage, last)
-            return watcher.call(lambda: self._receiver.deliver(entries, last)) and last < head
+            return handed_out and last < head
         return False
+
+    def _turn(self, watcher: Watcher) -> bool:
+        """Go over to a new epoch, and hand out what it has beyond where it agrees with the old one (W10)."""
+        tip: Tip = watcher.write(_settle, self._tip)
+        agreed = tip.lineage.resolve(Position(self._tip.lineage.epoch, self._tip.head), tip.head)
+        # Of a log that has nothing in common with the old one everything is read from the history.
+        handed_out = tip.head if agreed.oldest else agreed.offset
+        if not watcher.call(lambda: self._receiver.turned(Tip(tip.lineage, handed_out), tip.head)):
+            return False
+        self._tip = Tip(tip.lineage, handed_out)
+        return True
 
 
 def _read(connection: sqlite3.Connection, after: int) -> tuple[str, int, int, list[list[Any]]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from ...backends.sqlite import Database
@@ -19,6 +19,8 @@ from . import messages
 from .shelf import Call, Count, Put, Shelf, Swap, Take, apply, records, sweep
 
 __all__ = ["SqliteStore"]
+
+logger = logging.getLogger("sseal.sqlite")
 
 
 class SqliteStore:
@@ -37,12 +39,14 @@ class SqliteStore:
         self._heard: Heard | None = None
         self._open = False
         self._revoked = -1
+        self._collecting = False
 
     async def open(self, node: str, heard: Heard) -> None:
         """Open the file and be a node; see `Store.open`."""
         await self.close()
         await self._database.open("store")
         self._node, self._heard, self._open, self._revoked = node, heard, True, -1
+        self._collecting = False
         try:
             await self._database.listen(self)
         except BaseException:
@@ -119,12 +123,11 @@ class SqliteStore:
     def look(self, connection: sqlite3.Connection, watcher: Watcher) -> None:
         """Pass on what other nodes said; in the watching thread."""
         last, mail = messages.news(connection, self._node)
-        if last != self._revoked:
+        if last != self._revoked and watcher.call(self._tell):
             self._revoked = last
-            watcher.call(self._tell)
-        if mail:
-            for body in watcher.write(self._collect, self._node):
-                watcher.call(partial(self._hand_out, body))
+        if mail and not self._collecting:
+            self._collecting = True
+            watcher.write_later(self._collect, self._node, lambda bodies: self._collected(bodies, watcher))
 
     def returned(self, watcher: Watcher) -> None:
         """Have the revocations read again; in the watching thread."""
@@ -146,9 +149,22 @@ class SqliteStore:
         if self._heard is not None:
             self._heard.revocations_grew()
 
+    def _collected(self, bodies: list[bytes] | None, watcher: Watcher) -> None:
+        """Hand out mail. What could not be taken out of the file is tried again when something was written."""
+        self._collecting = False
+        if bodies is None:
+            return
+        watcher.look_again()  # for what came after these
+        for body in bodies:
+            self._hand_out(body)
+
     def _hand_out(self, body: bytes) -> None:
-        if self._heard is not None:
+        if self._heard is None:
+            return
+        try:
             self._heard.mail(body)
+        except Exception:
+            logger.exception("a message of another hub was not understood")
 
     # What follows runs in the threads of the database, for several callers at once.
 
