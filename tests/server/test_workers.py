@@ -7,12 +7,14 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import running as stage
 from running import SECRET, Running, call, eventually, serving
 from servers import RawStream, ask
 from sseal.auth.jwt import sign
@@ -118,6 +120,53 @@ async def test_a_hangup_replaces_all_workers_one_by_one(server: Running) -> None
             await stream.to_end()
             assert stream.events[-1].type == "bye"
     assert "Traceback" not in server.output()
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, time_unit: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """Serve with two workers, which have little time to say that they live and to end, but as ever to start."""
+    command = tmp_path / "impatient"
+    lines = [
+        f"#!{sys.executable}",
+        "if __name__ == '__main__':",
+        "    from sseal.cli import main",
+        "    from sseal.server import workers",
+        "    workers.SILENCE, workers.END_TIMEOUT = 3.0, 2.0",
+        "    raise SystemExit(main())",
+    ]
+    command.write_text("\n".join(lines))
+    command.chmod(0o700)
+    monkeypatch.setattr(stage, "SSEAL", command)
+    with serving(tmp_path, time_unit, "--workers", "2") as running:
+        yield running
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(impatient: Running) -> None:
+    """It would hold its clients and answer nobody; one that lives is left alone."""
+    victim, other = children(impatient)
+    os.kill(victim, signal.SIGSTOP)
+
+    def replaced() -> bool:
+        now = children(impatient)
+        return len(now) == 2 and victim not in now
+
+    eventually(replaced, 20.0, "a new worker")
+    assert other in children(impatient)
+    impatient.wait_for("a worker hangs and is killed")
+    assert impatient.end() == 0
+
+
+def test_the_end_does_not_wait_for_a_worker_that_is_being_started(impatient: Running) -> None:
+    """SIGTERM in the middle of a deploy is obeyed at once, also when the new worker hangs (it has 30 s to start)."""
+    listed = Path(f"/proc/{impatient.process.pid}/task/{impatient.process.pid}/children")
+    before = set(listed.read_text().split())
+    os.kill(impatient.process.pid, signal.SIGHUP)
+    (fresh,) = eventually(lambda: set(listed.read_text().split()) - before, 10.0, "the new worker")
+    os.kill(int(fresh), signal.SIGSTOP)
+    started = time.monotonic()
+    assert impatient.end() == 0
+    assert time.monotonic() - started < 15.0
+    assert not Path(f"/proc/{fresh}").exists()
 
 
 async def test_the_end_is_one_for_all(server: Running) -> None:

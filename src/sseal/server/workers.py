@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -23,36 +25,48 @@ START_TIMEOUT: Final = 30.0
 """Seconds a worker has to become ready."""
 END_TIMEOUT: Final = 8.0
 """Seconds a worker has to end by itself: drain, the grace of open requests, and some."""
+BEAT: Final = 1.0
+"""Seconds between two signs of life of a worker."""
+SILENCE: Final = 30.0
+"""Seconds without one after which a worker is killed; no callback of a healthy event loop takes as long."""
 REST: Final = 1.0
 """Seconds between two replacements of the same worker, so that one that dies at once does not eat the machine."""
 
 Work = Callable[[dict[str, Any], socket.socket, Callable[[], None]], None]
-"""What a worker does, importable by name: settings, the socket, and what to call when it answers requests."""
+"""What a worker does, importable by name: settings, the socket, and what to call, in its event loop, when it answers
+requests."""
 
 _context = multiprocessing.get_context("spawn")
 logger = logging.getLogger("sseal.server")
 
 
 class _Worker:
-    """One process and the pipe on which it says that it is ready."""
+    """One process and the pipe on which it says that it is ready, and then that it lives.
+
+    :ivar silent: seconds for which nothing was heard of it while the supervisor listened.
+    """
 
     def __init__(self, work: Work, settings: dict[str, Any], listener: socket.socket) -> None:
-        self._ready: Connection
-        self._ready, told = _context.Pipe(duplex=False)
+        self.signs: Connection
+        self.signs, told = _context.Pipe(duplex=False)
         self.started_at = time.monotonic()
+        self.silent = 0.0
         self.process: SpawnProcess = _context.Process(
             target=_run, args=(work, settings, listener, told), name="sseal-worker"
         )
         self.process.start()
         told.close()
 
-    def wait_ready(self) -> bool:
-        """Wait until it answers requests; return whether it does."""
-        wait([self._ready, self.process.sentinel], START_TIMEOUT)
+    def heard(self) -> bool:
+        """Take the signs it has given; return whether there were any, the first of which says that it is ready."""
+        some = False
         try:
-            return self._ready.poll() and bool(self._ready.recv())
-        except EOFError:
-            return False
+            while self.signs.poll():
+                self.signs.recv_bytes()
+                some = True
+        except (EOFError, OSError):
+            return some
+        return some
 
     def end(self) -> None:
         """Ask it to end."""
@@ -66,7 +80,7 @@ class _Worker:
             logger.warning("a worker did not end and is killed", extra={"worker": self.process.pid})
             self.process.kill()
             self.process.join()
-        self._ready.close()
+        self.signs.close()
 
 
 class _Supervisor:
@@ -84,52 +98,91 @@ class _Supervisor:
         self._signals.append(number)
         self._woken.send_bytes(b"")
 
-    def start(self, count: int) -> None:
-        """Start the workers.
+    def start(self, count: int) -> bool:
+        """Start the workers; return False when a signal came before all were ready.
 
         :raises SsealError: one of them did not become ready.
         """
         self.workers = [self._start(index) for index in range(count)]
-        if not all(worker.wait_ready() for worker in self.workers):
-            raise SsealError("a worker did not start; the log says why", code="not_started")
+        for worker in self.workers:
+            if not self._wait(worker.signs, worker.process.sentinel, seconds=START_TIMEOUT):
+                return False
+            if not worker.heard():
+                raise SsealError("a worker did not start; the log says why", code="not_started")
+        return True
 
     def watch(self) -> None:
-        """Replace workers that die, and on SIGHUP all of them one by one; return on any other signal."""
+        """Replace workers that die or hang, and on SIGHUP all of them one by one; return on any other signal."""
+        looked = time.monotonic()
         while True:
-            wait([self._wake, *(worker.process.sentinel for worker in self.workers)])
-            while self._wake.poll():
-                self._wake.recv_bytes()
+            if not self._signals:
+                wait([self._wake, *(worker.process.sentinel for worker in self.workers)], BEAT)
+            self._drain()
             while self._signals:
                 if self._signals.pop(0) != signal.SIGHUP:
                     return
-                for index in range(len(self.workers)):
-                    self._replace(index)
+                if not all(self._replace(index) for index in range(len(self.workers))):
+                    return
+            now = time.monotonic()
+            self._kill_silent(min(now - looked, 2 * BEAT))  # more is time in which this process did not run itself
+            looked = now
             for index, worker in enumerate(self.workers):
                 if not worker.process.is_alive():
                     logger.error("a worker died", extra={"worker": worker.process.pid, "exit": worker.process.exitcode})
                     if not self._revive(index):
                         return
 
+    def _kill_silent(self, passed: float) -> None:
+        for worker in self.workers:
+            worker.silent = 0.0 if worker.heard() else worker.silent + passed
+            if worker.silent > SILENCE and worker.process.is_alive():
+                logger.error("a worker hangs and is killed", extra={"worker": worker.process.pid})
+                worker.process.kill()
+                worker.process.join(BEAT)
+
     def _revive(self, index: int) -> bool:
         """Put a new worker in the place of a dead one; return False when a signal came meanwhile."""
         early = REST - (time.monotonic() - self.workers[index].started_at)
-        if early > 0 and self._wake.poll(early) and any(number != signal.SIGHUP for number in self._signals):
+        if early > 0 and not self._wait(seconds=early):
             return False
         self.workers[index].join(time.monotonic())
         self.workers[index] = self._start(index)
         return True
 
-    def _replace(self, index: int) -> None:
-        """Start a new worker, and end the old one once the new one answers."""
+    def _replace(self, index: int) -> bool:
+        """Start a new worker, and end the old one once the new one answers; return False when a signal came.
+
+        Both are then ended with all the others.
+        """
         fresh = self._start(index)
-        if not fresh.wait_ready():
+        self.workers.append(fresh)
+        if not self._wait(fresh.signs, fresh.process.sentinel, seconds=START_TIMEOUT):
+            return False
+        leaving = self.workers[index] if fresh.heard() else fresh
+        if leaving is fresh:
             logger.error("a new worker did not become ready; the old one goes on")
-            fresh.end()
-            fresh.join(time.monotonic() + END_TIMEOUT)
-            return
-        old, self.workers[index] = self.workers[index], fresh
-        old.end()
-        old.join(time.monotonic() + END_TIMEOUT)
+        leaving.end()
+        if not self._wait(leaving.process.sentinel, seconds=END_TIMEOUT):
+            return False
+        leaving.join(time.monotonic())
+        self.workers.pop()
+        if leaving is not fresh:
+            self.workers[index] = fresh
+        return True
+
+    def _wait(self, *things: Connection | int, seconds: float) -> bool:
+        """Wait for one of these, at most so long; return False as soon as there is a signal to end."""
+        deadline = time.monotonic() + seconds
+        while all(number == signal.SIGHUP for number in self._signals):
+            ready = wait([self._wake, *things], max(0.0, deadline - time.monotonic()))
+            if not ready or any(thing in ready for thing in things):
+                return True
+            self._drain()
+        return False
+
+    def _drain(self) -> None:
+        while self._wake.poll():
+            self._wake.recv_bytes()
 
     def end(self) -> None:
         """End all workers; those that take too long are killed."""
@@ -158,9 +211,9 @@ def supervise(
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     previous = {number: signal.signal(number, supervisor.signalled) for number in numbers}
     try:
-        supervisor.start(len(listeners))
-        ready()
-        supervisor.watch()
+        if supervisor.start(len(listeners)):
+            ready()
+            supervisor.watch()
     finally:
         supervisor.end()
         for listener in listeners:
@@ -174,7 +227,15 @@ def _run(work: Work, settings: dict[str, Any], listener: socket.socket, told: Co
     os.setpgid(0, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _end_with_parent()
-    work(settings, listener, lambda: told.send(True))
+    os.set_blocking(told.fileno(), False)  # a supervisor that does not read shall not stop its workers
+    work(settings, listener, lambda: _live(told))
+
+
+def _live(told: Connection) -> None:
+    """Give signs of life from the event loop, as long as it runs: a thread would speak for a loop that hangs."""
+    with contextlib.suppress(OSError):
+        told.send_bytes(b"")
+    asyncio.get_running_loop().call_later(BEAT, _live, told)
 
 
 def _end_with_parent() -> None:
