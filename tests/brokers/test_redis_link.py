@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import string
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from redis_logs import draft, until, worlds
 from redis_servers import ENGINES, RedisServer, authority, redis_server, sentinels
+from sseal.backends.address import shown
 from sseal.backends.redis import Link
 from sseal.backends.redis.address import Address
 from sseal.backends.redis.server import examine
@@ -96,6 +100,36 @@ def test_no_password_is_shown() -> None:
     assert "hunter" not in repr(address)
 
 
+FORMS = ("redis://:{}@host", "redis://ann:{}@host:7000/2", "unix://:{}@/run/s", "redis+sentinel://:{}@h1,h2/main")
+
+
+def what_is_shown(address: str) -> str:
+    """Return all that anybody may see of an address, good or bad."""
+    try:
+        parsed = Address.parse(address)
+    except InvalidInput as error:
+        return f"{error} {shown(address)} {error.__cause__}"
+    return f"{parsed} {parsed!r} {shown(address)}"
+
+
+@example("123/topsecret")
+@example("pa/ssword")
+@example("se?cret=1")
+@example("se?prefix=secret")
+@example("a?sentinel_password=se@cret")
+@example("sec[ret")
+@example("secr\u2100et")
+@example("secr#et@cret")
+@given(st.text(st.sampled_from(string.printable), max_size=24))
+def test_no_part_of_a_password_is_shown_however_it_is_written(password: str) -> None:
+    """Unescaped characters make an address bad or good, and in either case the password is not shown."""
+    for form in FORMS:
+        seen = what_is_shown(form.format(password))
+        usual = form + "".join(what_is_shown(form.format(other)) for other in ("0", "/", "[", "\t"))
+        parts = {password[start : start + 4] for start in range(len(password) - 3)}
+        assert not [part for part in parts if part in seen and part not in usual]
+
+
 async def test_a_server_that_is_not_there_is_unavailable(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     """The first open says so at once and may be repeated."""
     server.end()
@@ -104,6 +138,11 @@ async def test_a_server_that_is_not_there_is_unavailable(server: RedisServer, ca
     with caplog.at_level(logging.DEBUG), pytest.raises(Unavailable) as caught:
         await broker.open(None)
     assert "hunter2" not in str(caught.value) + caplog.text
+    assert caught.value.detail == "the log cannot be reached"  # where it is stands in the log only
+    assert f"127.0.0.1:{server.port}" in " ".join(str(vars(record)) for record in caplog.records)
+    with pytest.raises(Unavailable) as caught:
+        await RedisStore(Link(server.url, SystemClock(), "store"), SystemClock()).open("one", Deaf())
+    assert (caught.value.detail, caught.value.code) == ("the store cannot be reached", "store_lost")
     server.start()
     link = Link(server.url, SystemClock())
     broker = RedisBroker(link, SystemClock())
@@ -199,14 +238,15 @@ async def test_a_unix_socket_works(engine: str, tmp_path: Path) -> None:
         assert await opened(f"unix://{place}?db=1") == 1
 
 
-async def test_tls_checks_the_server(tmp_path: Path) -> None:
+async def test_tls_checks_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A certificate is verified; one that cannot be is refused, and so is a file that is none."""
     ca, options = authority(tmp_path)
     with redis_server(tmp_path / "redis", "redis", "--save", "", *options, tls=True) as server:
         host = f"127.0.0.1:{server.port}"
         assert await opened(f"rediss://{host}?ssl_ca_certs={ca}") == 1
-        with pytest.raises(Unavailable, match="certificate"):
+        with caplog.at_level(logging.WARNING), pytest.raises(Unavailable):
             await opened(f"rediss://{host}")
+        assert "certificate" in " ".join(str(vars(record)) for record in caplog.records)
         with pytest.raises(InvalidInput, match="no file"):
             await opened(f"rediss://{host}?ssl_ca_certs={tmp_path / 'none'}")
 
@@ -259,18 +299,19 @@ async def test_the_store_hears_of_revocations_after_a_return(server: RedisServer
 
 
 async def test_a_full_store_says_so(server: RedisServer) -> None:
-    """Out of memory has a code of its own, and taking still works."""
+    """Out of memory has a code of its own; taking and revoking still work (W17)."""
     link = Link(server.url, SystemClock(), "store")
     store = RedisStore(link, SystemClock())
     await store.open("one", Deaf())
     later = SystemClock().wall() + 60
     await store.put("k", b"v", later)
     server.command("CONFIG", "SET", "maxmemory", "1")
-    for work in (store.put("l", b"v", later), store.swap("l", None, b"v", later), store.revoke(b"v", later)):
+    for work in (store.put("l", b"v", later), store.swap("l", None, b"v", later)):
         with pytest.raises(Unavailable) as caught:
             await work
         assert caught.value.code == "store_full"
-    assert await store.revocations(0) == []
+    assert await store.revoke(b"v", later) == 1
+    assert await store.revocations(0) == [(1, b"v")]
     assert await store.nodes() == ["one"]
     assert await store.send("one", b"x")
     assert await store.take("k") == b"v"

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ...errors import InvalidInput
-from ..address import REDIS_SCHEMES, shown
+from ..address import REDIS_SCHEMES, authority_of, shown
 
 __all__ = ["Address"]
 
@@ -19,6 +19,7 @@ _SENTINEL_PORT: Final = 26379
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _TLS_FILES: Final = _TLS_OPTIONS[:3]
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ESCAPES: Final = "in a password write %2F for '/', %3F for '?', %23 for '#', %40 for '@' and %5B for '['"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +36,9 @@ class Address:
     hosts: tuple[tuple[str, int], ...] = ()
     path: str | None = None
     service: str | None = None
-    username: str | None = None
+    username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    sentinel_username: str | None = None
+    sentinel_username: str | None = field(default=None, repr=False)
     sentinel_password: str | None = field(default=None, repr=False)
     db: int = 0
     tls: Mapping[str, str | bool] | None = None
@@ -53,9 +54,7 @@ class Address:
         scheme = scheme.lower()
         if scheme not in REDIS_SCHEMES:
             raise InvalidInput(name, f"must begin with one of {', '.join(f'{known}://' for known in REDIS_SCHEMES)}")
-        parts = urlsplit(f"//{rest}")
-        if parts.fragment:
-            raise InvalidInput(name, "holds a '#'; in a password write %23")
+        parts = _parts(rest, name)
         userinfo, _, netloc = parts.netloc.rpartition("@")
         username, _, password = (unquote(part) or None for part in _halves(userinfo))
         options = _options(parts.query, scheme, name)
@@ -77,6 +76,18 @@ class Address:
         return shown(self.text)
 
 
+def _parts(rest: str, name: str) -> SplitResult:
+    # No error here or below shows any of the text: a character of a password moves all that follows it.
+    if not rest.isprintable():
+        raise InvalidInput(name, f"holds a character that cannot be printed; {_ESCAPES}")
+    if "@" in authority_of(rest)[1] or "#" in rest:
+        raise InvalidInput(name, f"holds a '#', or an '@' after a '/' or '?'; {_ESCAPES}")
+    try:
+        return urlsplit(f"//{rest}")
+    except ValueError:
+        raise InvalidInput(name, f"holds a character that no host name can have; {_ESCAPES}") from None
+
+
 def _halves(userinfo: str) -> tuple[str, str, str]:
     return userinfo.partition(":")
 
@@ -92,7 +103,7 @@ def _options(query: str, scheme: str, name: str) -> dict[str, str]:
         allowed += ["db"]
     for option in options:
         if option not in allowed:
-            raise InvalidInput(name, f"has the unknown option {option!r}; {scheme}:// knows {', '.join(allowed)}")
+            raise InvalidInput(name, f"has an unknown option; {scheme}:// knows {', '.join(allowed)}; {_ESCAPES}")
     return options
 
 
@@ -104,7 +115,7 @@ def _tls(scheme: str, options: Mapping[str, str], name: str) -> dict[str, str | 
         raise InvalidInput(name, "ssl_cert_reqs must be 'required' or 'none'")
     for option in _TLS_FILES:
         if option in options and not Path(options[option]).is_file():
-            raise InvalidInput(name, f"{option}: there is no file {options[option]!r}")
+            raise InvalidInput(name, f"{option}: there is no file of that name")
     if (check := tls.get("ssl_check_hostname", "true")) not in ("true", "false"):
         raise InvalidInput(name, "ssl_check_hostname must be 'true' or 'false'")
     tls["ssl_check_hostname"] = check == "true" and tls.get("ssl_cert_reqs") != "none"
@@ -121,7 +132,7 @@ def _db(text: str, name: str) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) <= 5):
-        raise InvalidInput(name, f"the database must be a number, not {text!r}")
+        raise InvalidInput(name, f"the database, after the host, must be a number; {_ESCAPES}")
     return int(text)
 
 
@@ -130,7 +141,7 @@ def _host(text: str, port: int, name: str) -> tuple[str, int]:
         parts = urlsplit(f"//{text}")
         found = parts.port
     except ValueError:
-        raise InvalidInput(name, f"{text!r} is no host:port") from None
+        raise InvalidInput(name, f"the server must be a host or host:port; {_ESCAPES}") from None
     return parts.hostname or "localhost", port if found is None else found
 
 

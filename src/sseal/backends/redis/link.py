@@ -37,6 +37,9 @@ _SUBSCRIBE_AT_ONCE: Final = 500
 """Channels in one SUBSCRIBE: its confirmations are about 25 KiB, far below the server's limit for a slow reader."""
 _PASSING: Final = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "READONLY", "UNKILLABLE")
 """Refusals that may be over soon."""
+_NAMES: Final = {"store": ("the store", "store_lost")}
+_LOG: Final = ("the log", "broker_lost")
+"""What callers are told is out of reach: never where it is."""
 
 
 Handler = Callable[[str, bytes], None]
@@ -94,7 +97,7 @@ class Link:
         """
         async with self._turn:
             if self._users and self._wires is None:
-                raise self._unavailable()
+                raise _unavailable(field)
             try:
                 if self._wires is None:
                     await self._connect(field)
@@ -146,6 +149,7 @@ class Link:
             servers = {examine(await wire.call("INFO"), field) for wire in wires}
             if len({server.run_id for server in servers}) != 1:
                 raise Lost("the address leads to different servers")
+            await self._probe(wires[0], field)
             if not all(wire.alive for wire in wires):
                 raise Lost("hung up at once")
         except BaseException:
@@ -157,15 +161,27 @@ class Link:
         self._wires = wires
         self._up.set()
 
+    async def _probe(self, wire: Wire, field: str) -> None:
+        """See whether this user may publish; a log whose messages nobody gets shall not open.
+
+        :raises InvalidInput: he may not.
+        """
+        try:
+            await wire.call("PUBLISH", f"{self.channels}probe", "")
+        except NoPermissionError as error:
+            missing = f"give the user +publish and &{self.prefix}* (ACL SETUSER)"
+            raise InvalidInput(field, f"the user of the address may not publish: {error}; {missing}") from None
+
     def _refusal(self, error: Exception, field: str) -> Unavailable | InvalidInput:
         """Return what the caller of `open` is told."""
         if isinstance(error, NoPermissionError):
-            return InvalidInput(field, f"{self.address}: {error}; give the user this permission (ACL SETUSER)")
+            return InvalidInput(field, f"{error}; give the user this permission (ACL SETUSER)")
         if isinstance(error, AuthenticationError):
-            return InvalidInput(field, f"{self.address}: {error}; check user and password in the address")
+            return InvalidInput(field, f"{error}; check user and password in the address")
         if isinstance(error, ResponseError) and not str(error).startswith(_PASSING):
-            return InvalidInput(field, f"{self.address}: {error}")
-        return Unavailable(f"{self.address} cannot be reached: {error}", code="broker_lost")
+            return InvalidInput(field, str(error))
+        logger.warning("the server cannot be reached", extra={"address": str(self.address), "why": str(error)})
+        return _unavailable(field)
 
     # -- losing and regaining ---------------------------------------------------------------------------
 
@@ -232,9 +248,6 @@ class Link:
             raise Lost("lost again")
 
     # -- talking ----------------------------------------------------------------------------------------
-
-    def _unavailable(self) -> Unavailable:
-        return Unavailable(f"{self.address} cannot be reached", code="broker_lost")
 
     @property
     def lost_for_long(self) -> bool:
@@ -352,3 +365,8 @@ class Link:
                 self.lose("a subscription nobody asked for: messages may have been lost")
             elif confirmed is not None and not confirmed.done():
                 confirmed.set_result(None)
+
+
+def _unavailable(field: str) -> Unavailable:
+    name, code = _NAMES.get(field, _LOG)
+    return Unavailable(f"{name} cannot be reached", code=code)

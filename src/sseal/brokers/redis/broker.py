@@ -231,14 +231,14 @@ class RedisBroker:
         try:
             await self._writable()
             return await self._link.read(script, *arguments)
-        except Lost as error:
-            raise Unavailable(f"the log cannot be read: {error}", code="broker_lost") from None
+        except Lost:  # the link has logged why, which may name the server
+            raise Unavailable("the log cannot be reached", code="broker_lost") from None
 
     async def _guarded(self, work: Any) -> None:
         try:
             await work
-        except (Lost, ResponseError) as error:
-            raise Unavailable(f"the log cannot be read: {error}", code="broker_lost") from None
+        except (Lost, ResponseError):
+            raise Unavailable("the log cannot be reached", code="broker_lost") from None
 
     # -- listening --------------------------------------------------------------------------------------
 
