@@ -72,11 +72,16 @@ class Message:
         epoch, offset, previous, body = data.split(b" ", 3)
         return cls(epoch.decode(), int(offset), int(previous), body)
 
-    def entry(self) -> Entry:
-        """Return the event itself."""
+    def entry(self) -> Entry | None:
+        """Return the event itself, or None when it is so long that it has to be read from the log."""
         at, expires, length, rest = self.body.split(b" ", 3)
         end = int(length)
-        return _entry(self.offset, rest[:end], at, expires, rest[end:])
+        return _entry(self.offset, rest[:end], at, expires, rest[end:]) if len(rest) > end else None
+
+    def topics(self) -> tuple[str, ...]:
+        """Return the topics of the event."""
+        _, _, length, rest = self.body.split(b" ", 3)
+        return tuple(rest[: int(length)].decode().split("\n"))
 
 
 def query_of(topics: TopicSet, since: Mapping[str, float]) -> bytes:

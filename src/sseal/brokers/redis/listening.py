@@ -232,12 +232,12 @@ class Listener:
                 return False
             if offset <= last:
                 return True
+        if offset > self.head and self._matches(message.topics()):
+            if (entry := message.entry()) is None:
+                return False  # as if it had not come: the log has it, and all others that are as long
+            self._hand_out([entry])
         if channel in self._subscribed:
             self._last[channel] = offset
-        if offset > self.head:
-            entry = message.entry()
-            if self._matches(entry.topics):
-                self._hand_out([entry])
         return True
 
     def _hand_out(self, entries: list[Entry]) -> None:
@@ -282,7 +282,11 @@ class Listener:
             some = channels[start : start + 1000]
             keys = [f"{self._link.prefix}head:{channel.removeprefix(TOPIC)}" for channel in some]
             known = await self._link.call("MGET", *keys)
-            heads += [head if channel == LOG else int(n or 0) for channel, n in zip(some, known, strict=True)]
+            # Of a topic whose last event was trimmed only that is known.
+            topics = [channel.removeprefix(TOPIC) for channel in some]
+            trimmed = await self._link.call("ZMSCORE", f"{self._link.prefix}trimmed", *topics)
+            newest = [int(one or two or 0) for one, two in zip(known, trimmed, strict=True)]
+            heads += [head if channel == LOG else n for channel, n in zip(some, newest, strict=True)]
         # What was published since the head was read may still be on its way.
         return [min(newest, head) for newest in heads]
 
@@ -355,7 +359,10 @@ class Listener:
         prefix = self._link.prefix
         if channel != LOG:
             key = f"{prefix}topic:{channel.removeprefix(TOPIC)}"
-            return bool(await self._link.call("ZCOUNT", key, f"({after}", self.head))
+            if await self._link.call("ZCOUNT", key, f"({after}", self.head):
+                return True
+            trimmed = await self._link.call("ZSCORE", f"{prefix}trimmed", channel.removeprefix(TOPIC))
+            return int(trimmed or 0) > after
         found = await self._link.call("XRANGE", f"{prefix}log", f"({after}-0", f"{self.head}-0")
         return any(self._matches(entry_of(item).topics) for item in found)
 

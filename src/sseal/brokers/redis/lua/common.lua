@@ -3,13 +3,15 @@
 --                   forgotten, forgotten_at (newest offset whose topic's record of what was trimmed was given up)
 --   log             every event once, id <offset>-0
 --   topic:<topic>   the offsets of one topic, as a sorted set: a stream with one entry takes 4 KiB
---   head:<topic>    its newest offset, also after that was trimmed
+--   head:<topic>    its newest offset, until that is trimmed
+--   key:<hash>      the offset and digest of an idempotency key; keys: all of them by the time they were used
 --   trimmed, trimmed_at   per topic the newest offset that was trimmed before its time was over, and when published
 local prefix = KEYS[1]
-local META, LOG = prefix .. 'meta', prefix .. 'log'
+local META, LOG, KEYS_USED = prefix .. 'meta', prefix .. 'log', prefix .. 'keys'
 local TRIMMED, TRIMMED_AT = prefix .. 'trimmed', prefix .. 'trimmed_at'
 local CANARY = '$sseal/canary'
 local OVERHEAD, TOPIC_OVERHEAD = 100, 200 -- bytes an event costs beside its text, measured with INFO memory
+local KEY_LIFETIME, MAX_KEYS = 86400, 100000 -- seconds; keys: about 30 MiB
 local MAX_TRIMMED = 100000 -- topics with a record of what was trimmed: about 20 MiB; older ones share one floor
 
 local function whole(number)
@@ -62,6 +64,18 @@ local function forget_oldest_records()
   end
 end
 
+-- Drops the keys whose time is over, and the oldest when there are too many.
+local function forget_keys(at)
+  redis.call('ZREMRANGEBYSCORE', KEYS_USED, '-inf', string.format('%.6f', at - KEY_LIFETIME))
+  local excess = redis.call('ZCARD', KEYS_USED) - MAX_KEYS
+  if excess > 0 then
+    local popped = redis.call('ZPOPMIN', KEYS_USED, math.min(excess, 1000))
+    for i = 1, #popped, 2 do
+      redis.call('DEL', prefix .. 'key:' .. popped[i])
+    end
+  end
+end
+
 -- Removes at most `budget` events that no limit of the retention allows any more, the oldest first.
 local function trim(at, budget)
   local meta = redis.call('HMGET', META, 'count', 'age', 'size', 'bytes')
@@ -82,15 +96,17 @@ local function trim(at, budget)
     bytes = bytes - cost_of(fields.t, fields.b)
     left = left - 1
     budget = budget - 1
-    if not is_canary(fields.t) then
-      -- What was over by its own time to live is missed by nobody (W25).
-      local missed = fields.x == '' or tonumber(fields.x) > at
-      for topic in string.gmatch(fields.t, '[^\n]+') do
-        redis.call('ZREMRANGEBYSCORE', prefix .. 'topic:' .. topic, '-inf', whole(last))
-        if missed then
-          redis.call('ZADD', TRIMMED, whole(last), topic)
-          redis.call('HSET', TRIMMED_AT, topic, fields.a)
-        end
+    -- What was over by its own time to live is missed by nobody (W25).
+    local missed = not is_canary(fields.t) and (fields.x == '' or tonumber(fields.x) > at)
+    for topic in string.gmatch(fields.t, '[^\n]+') do
+      -- A key that somebody else has written is no reason to keep everything.
+      redis.pcall('ZREMRANGEBYSCORE', prefix .. 'topic:' .. topic, '-inf', whole(last))
+      if redis.pcall('GET', prefix .. 'head:' .. topic) == whole(last) then
+        redis.call('DEL', prefix .. 'head:' .. topic)
+      end
+      if missed then
+        redis.call('ZADD', TRIMMED, whole(last), topic)
+        redis.call('HSET', TRIMMED_AT, topic, fields.a)
       end
     end
   end

@@ -3,6 +3,7 @@
 -- a trimmed event is no loss (W21). Answers {upto, more, lost, entries}.
 local EPOCH, AFTER, LIMIT = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local SCAN, SCAN_RECORDS = 500, 10000 -- what one page looks through for patterns: a few milliseconds
+local STEP = 64 -- places read at once of a topic that has more than its share
 
 local at = now()
 local meta = redis.call('HMGET', META, 'epoch')
@@ -36,17 +37,40 @@ local function find(offset, entry)
   end
 end
 
-for _, topic in ipairs(exact) do
+-- Reads some places of a topic; its last one when there may be others after it.
+local function places(topic, after, count)
   local key = prefix .. 'topic:' .. topic
-  local index = redis.call('ZRANGE', key, '(' .. whole(AFTER), whole(upto), 'BYSCORE', 'LIMIT', 0, LIMIT + 1)
+  local index = redis.call('ZRANGE', key, '(' .. whole(after), whole(upto), 'BYSCORE', 'LIMIT', 0, count)
   for _, offset in ipairs(index) do
     find(tonumber(offset), false)
   end
-  if #index > LIMIT then
-    -- Nothing beyond what this topic has given may be given of others: the page is cut there.
-    upto = math.min(upto, tonumber(index[#index]) - 1)
-    more = true
+  return #index == count and tonumber(index[count]) or nil
+end
+
+-- First a share of the page of every topic, then more of those that have most, until there are enough for a page.
+local share = math.min(LIMIT, math.ceil(2 * LIMIT / #exact)) + 1
+local ends = {}
+for _, topic in ipairs(exact) do
+  ends[topic] = places(topic, AFTER, share)
+end
+local function shortest()
+  local least
+  for _, topic in ipairs(exact) do
+    if ends[topic] and (not least or ends[topic] < ends[least]) then
+      least = topic
+    end
   end
+  return least
+end
+local spare, topic = share > LIMIT and 0 or LIMIT, shortest()
+while topic and spare > 0 do
+  local step = math.max(share, STEP)
+  ends[topic] = places(topic, ends[topic], step)
+  spare, topic = spare - step, shortest()
+end
+if topic then
+  -- Nothing beyond what this topic has given may be given of others: the page is cut there.
+  upto, more = math.min(upto, ends[topic] - 1), true
 end
 
 if #patterns > 0 then

@@ -1,12 +1,12 @@
 -- Opens the log on a new connection: run_id, replid, a fresh epoch, retention (count, age, size), whether it rules.
 local known = redis.call('HMGET', META, 'epoch', 'head', 'run_id', 'replid', 'lineage')
 local epoch, head, lineage = known[1], known[2] or '0', known[5] or ''
+-- Offsets are not used again, should only this record be gone or be behind.
+if redis.call('EXISTS', LOG) == 1 then
+  local info = fields_of(redis.call('XINFO', 'STREAM', LOG))
+  head = whole(math.max(tonumber(head), offset_of(info['last-generated-id'])))
+end
 if not epoch then
-  -- Offsets are not used again, should only this record be gone.
-  if redis.call('EXISTS', LOG) == 1 then
-    local info = fields_of(redis.call('XINFO', 'STREAM', LOG))
-    head = whole(offset_of(info['last-generated-id']))
-  end
   epoch, lineage = ARGV[3], ''
 elseif known[3] ~= ARGV[1] or known[4] ~= ARGV[2] then
   -- Another process, or one whose data came from another: it cannot prove that it has everything (W10).
