@@ -170,3 +170,47 @@ async def test_a_closed_store_refuses(nodes: Nodes) -> None:
     await one.store.close()
     with pytest.raises(Unavailable):
         await one.store.get("k")
+
+
+async def test_a_log_that_began_anew_is_read_from_its_start(nodes: Nodes) -> None:
+    """After a loss under a living connection no node takes new revocations for old ones of the same number (W17)."""
+    one, two = await nodes.node("one"), await nodes.node("two")
+    for name in (b"a", b"b", b"c"):
+        await one.store.revoke(name, later())
+    assert [number for number, _ in await two.store.revocations(0)] == [1, 2, 3]
+    nodes.server.command("FLUSHALL")
+    for name in (b"d", b"e", b"f", b"g"):
+        await one.store.revoke(name, later())
+    assert [record for _, record in await two.store.revocations(3)] == [b"d", b"e", b"f", b"g"]
+    assert [record for _, record in await two.store.revocations(3)] == [b"g"]
+    two.link.lose("for the test")  # behind the next connection may be an older log that has grown since
+    assert [record for _, record in await two.store.revocations(4)] == [b"d", b"e", b"f", b"g"]
+
+
+async def test_every_beat_reads_the_revocations(nodes: Nodes, time_unit: float) -> None:
+    """A signal that was lost is made up for by the next sign of life (W17)."""
+    one = await nodes.node("one", heartbeat=time_unit)
+    await until(lambda: one.grew >= 2)
+
+
+async def test_a_dead_connection_for_messages_is_noticed(nodes: Nodes, time_unit: float) -> None:
+    """A store alone on its server sees that nothing comes any more, though nobody has hung up."""
+    one = await nodes.node("one", heartbeat=time_unit)
+    assert one.link._wires is not None
+    messages = one.link._wires[2]
+    messages._tasks[0].cancel()  # nothing that arrives is read
+    await until(lambda: one.link._wires is not None and one.link._wires[2] is not messages)
+    await until(lambda: one.store.lost_since is None)
+    await one.store.send("one", b"hello")
+    await until(lambda: one.letters == [b"hello"])
+
+
+async def test_a_server_that_became_a_replica_is_lost(nodes: Nodes, time_unit: float) -> None:
+    """A store alone on its server sees at its next sign of life that it can write no more."""
+    one = await nodes.node("one", heartbeat=time_unit)
+    nodes.server.command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        await until(lambda: one.store.lost_since is not None)
+    finally:
+        nodes.server.command("REPLICAOF", "NO", "ONE")
+    await until(lambda: one.store.lost_since is None)

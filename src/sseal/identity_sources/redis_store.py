@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import secrets
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +19,8 @@ from .store import Heard
 
 __all__ = ["RedisStore"]
 
+logger = logging.getLogger(__name__)
+
 HEARTBEAT: Final = 5.0
 """Seconds between signs of life; a node without one for three times as long is none any more."""
 MAX_MAIL: Final = 1024 * 1024
@@ -28,7 +32,8 @@ _REVOKED: Final = "revoked"
 _FOLDER: Final = Path(__file__).with_name("lua")
 _SWAP: Final = Script.load(_FOLDER, "swap")
 _COUNT: Final = Script.load(_FOLDER, "count")
-_REVOKE: Final = Script.load(_FOLDER, "revoke")
+# A revocation is small, and the server being full is no reason to let anybody in.
+_REVOKE: Final = Script.load(_FOLDER, "revoke", flags="allow-oom")
 _REVOCATIONS: Final = Script.load(_FOLDER, "revocations", flags="no-writes")
 _BEAT: Final = Script.load(_FOLDER, "beat", flags="allow-oom")
 _NODES: Final = Script.load(_FOLDER, "nodes", flags="no-writes")
@@ -48,6 +53,7 @@ class RedisStore:
         self._node = ""
         self._heard: Heard | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._read_log: bytes | None = None
 
     async def open(self, node: str, heard: Heard) -> None:
         """Connect, and be that node; see `Store.open`."""
@@ -92,7 +98,9 @@ class RedisStore:
             self._heard.revocations_grew()
 
     def detach(self) -> None:
-        """Nothing is kept of a connection; see `User`."""
+        """Trust no number read so far: behind the next connection the log may be an older one; see `User`."""
+        if self._read_log is not None:
+            self._read_log = b""
 
     def _channels(self) -> tuple[str, str]:
         return _REVOKED, f"node:{self._node}"
@@ -139,15 +147,22 @@ class RedisStore:
     async def revoke(self, record: bytes, expires_at: float) -> int:
         """Append to the revocation log, and tell all nodes; see `Store.revoke`."""
         channel = f"{self._link.channels}{_REVOKED}"
-        return int(await self._run(_REVOKE, record, self._lifetime(expires_at), channel))
+        fresh = secrets.token_hex(8)
+        return int(await self._run(_REVOKE, record, self._lifetime(expires_at), channel, fresh))
 
     async def revocations(self, after: int) -> list[tuple[int, bytes]]:
-        """Read the revocation log after a number; see `Store.revocations`."""
+        """Read the revocation log after a number; see `Store.revocations`.
+
+        A log that began anew may already have a number as high as ``after``, so it is known by a name of its own.
+        """
         found: list[tuple[int, bytes]] = []
+        log = self._read_log
         while True:
-            last, more, items = await self._run(_REVOCATIONS, after)
+            known = (1, log) if log is not None else (0, b"")
+            last, more, items, log = await self._run(_REVOCATIONS, after, *known)
             found += [(int(number), record) for number, record in items]
             if not more:
+                self._read_log = log
                 return found
             after = int(last)
 
@@ -169,8 +184,23 @@ class RedisStore:
     async def _beat_forever(self) -> None:
         while True:
             await asyncio.sleep(self._every)
-            with contextlib.suppress(Lost, ResponseError):
-                await self._link.run(_BEAT, self._node, self._alive())
+            with contextlib.suppress(Lost):  # the link knows, and everybody is told when it is back
+                await self._beat()
+
+    async def _beat(self) -> None:
+        """Show that this node is alive, see whether messages still come, and read on in case one did not (W17).
+
+        :raises Lost: the connection is gone.
+        """
+        try:
+            await self._link.run(_BEAT, self._node, self._alive())
+        except ReadOnlyError:
+            self._link.lose("the server has become a replica")
+        except ResponseError as error:
+            logger.warning("no sign of life could be given", extra={"why": str(error)})
+        await self._link.barrier()
+        if self._heard is not None:
+            self._heard.revocations_grew()
 
     # -- talking ----------------------------------------------------------------------------------------
 
@@ -197,8 +227,8 @@ class RedisStore:
         try:
             await self._link.ready()
             return await (self._link.call(*arguments) if script is None else self._link.run(script, *arguments))
-        except Lost as error:
-            raise Unavailable(f"the store cannot be reached: {error}", code="store_lost") from None
+        except Lost:  # the link has logged why, which may name the server
+            raise Unavailable("the store cannot be reached", code="store_lost") from None
         except ReadOnlyError as error:
             self._link.lose("the server has become a replica")
             raise Unavailable(f"the store cannot be written: {error}", code="store_lost") from None
