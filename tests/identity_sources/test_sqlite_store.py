@@ -174,6 +174,17 @@ async def test_every_node_hears_that_something_was_revoked(opened: Opener, clock
     assert await one.revocations(77) == [(2, b"b")]
 
 
+async def test_a_long_log_of_revocations_is_read_in_pages(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, no single read takes longer than one may."""
+    monkeypatch.setattr(messages, "PAGE", 3)
+    store, _ = await opened()
+    for number in range(8):
+        await store.revoke(b"%d" % number, T0 + 99)
+    assert [record for _, record in await store.revocations(0)] == [b"%d" % number for number in range(8)]
+    assert [record for _, record in await store.revocations(2)] == [b"%d" % number for number in range(2, 8)]
+    assert await store.revocations(8) == []
+
+
 async def test_a_listener_that_fails_hears_again_until_it_has_heard(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ __all__ = ["MAX_BODY", "alive", "beat", "collect", "leave", "news", "revocations
 
 STEP: Final = 1_000
 """Revocations that are over which go with one new one."""
+PAGE: Final = 5_000
+"""Revocations of one read, so that no number of them takes longer than a read may."""
 MAIL_LIFETIME: Final = 10.0
 """Seconds unread mail is kept: whoever sent it has given up long before (W42)."""
 MAX_MAIL: Final = 256
@@ -42,12 +44,13 @@ def revoke(
 
 
 def revocations(connection: sqlite3.Connection, after: int, now: int) -> list[tuple[int, bytes]]:
-    """Return what is in force after a number; everything when the log never came as far as that."""
+    """Return at most `PAGE` of what is in force after a number; from the start when the log never came that far."""
     (last,) = connection.execute("SELECT revoked FROM store").fetchone()
     rows = fetch(
         connection,
-        "SELECT json_group_array(json_array(number, hex(record))) FROM revocation WHERE number > ? AND expires_at > ?",
-        (after if after <= last else 0, now),
+        "SELECT json_group_array(json_array(number, hex(record))) FROM (SELECT number, record FROM revocation"
+        " WHERE number > ? AND expires_at > ? ORDER BY number LIMIT ?)",
+        (after if after <= last else 0, now, PAGE),
     )
     return [(number, bytes.fromhex(record)) for number, record in sorted(rows)]
 

@@ -99,8 +99,13 @@ class SqliteStore:
 
     async def revocations(self, after: int) -> list[tuple[int, bytes]]:
         """Read the revocation log after a number; see `Store.revocations`."""
-        found: list[tuple[int, bytes]] = await self._database.read(self._revocations, after)
-        return found
+        found: list[tuple[int, bytes]] = []
+        while True:
+            page: list[tuple[int, bytes]] = await self._database.read(self._revocations, after)
+            found += page
+            if len(page) < messages.PAGE:
+                return found
+            after = page[-1][0]
 
     async def send(self, node: str, body: bytes) -> bool:
         """Hand a message to a node; see `Store.send`.
