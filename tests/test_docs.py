@@ -863,9 +863,11 @@ def _codes() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
                 found.add(node.value.value)
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "code":
-                if isinstance(node.value, ast.Constant):  # else it is another kind of code: SQLite's
-                    found.add(node.value.value)
+            if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+                continue
+            # Another value than a constant is another kind of code: SQLite's.
+            if node.targets[0].id == "code" and isinstance(node.value, ast.Constant):
+                found.add(node.value.value)
     return found
 
 

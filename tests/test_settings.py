@@ -34,7 +34,7 @@ def fault(**flags: object) -> str:
 
 
 def test_without_any_source_the_hub_has_its_own_defaults() -> None:
-    """Every default comes from HubSettings, but for CORS and the log: alone, it answers preflights and forgets nothing."""
+    """Every default comes from HubSettings, but for CORS and the log: alone, it forgets nothing."""
     assert load().hub() == dataclasses.replace(HubSettings(), cors=True, broker="sqlite:///sseal.db")
 
 
