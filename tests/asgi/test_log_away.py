@@ -61,11 +61,11 @@ async def test_a_hub_starts_before_its_log(tmp_path: Path) -> None:
         assert (await bench.ask("GET", "/healthz")).status == 200
         assert (await bench.ask("GET", "/readyz")).status == 503
         reply = await bench.ask("POST", "/events", SHOP, json=EVENT)
-        assert (reply.status, reply.json["code"]) == (503, "broker_lost")
+        assert (reply.status, reply.json["code"]) == (503, "store_lost")
         assert reply.header("retry-after") is not None
         assert await bench.try_stream("/events", {**SHOP, **STREAM}) == 503
         native = bench.stream("/events?ticket=" + "a" * 26, STREAM)
-        assert (await native.rest())[-1].json == {"reason": "broker_lost", "reconnect": True}
+        assert (await native.rest())[-1].json == {"reason": "store_lost", "reconnect": True}
         server.start()
         bench.hub._failed = None  # its second of rest is over
         await until_published(bench, "1")

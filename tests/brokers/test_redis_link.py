@@ -332,7 +332,8 @@ async def test_sentinels_lead_to_the_new_primary(engine: str, tmp_path: Path) ->
             await hub.broker.listen(["a"])
             await hub.broker.publish([draft("a")] * 3)
             await until(lambda: replica.command("HGET", "sseal:meta", "head") == "3")
-            await until(lambda: "slaves=1" in RedisServer.ask(ports[0], "INFO", "sentinel"), patience=20.0)
+            for port in ports:  # whichever leads the failover has to know whom to promote
+                await until(lambda port=port: "slaves=1" in RedisServer.ask(port, "INFO", "sentinel"), patience=30.0)
             await hub.until(3)
             old = hub.broker.lineage.epoch
             primary.end(signal.SIGKILL)
