@@ -51,6 +51,8 @@ CANARY_PATIENCE: Final = 2.0
 """Seconds a canary may take before the hub counts as not ready."""
 TICK: Final = 0.25
 """Seconds between two looks at the timers."""
+_HEARTBEATS: Final = (wire.HEARTBEAT, b"%x\r\n%b\r\n" % (len(wire.HEARTBEAT), wire.HEARTBEAT))
+"""Bare, and as a chunk; see `Connection.framing`."""
 PRUNE_EVERY: Final = 240
 """Ticks between two removals of expired revocations."""
 
@@ -732,7 +734,7 @@ class Engine:
             if connection.state is not State.CLOSED:
                 self._timers.expect(connection)
         for connection in self._timers.beat(mono):
-            self._beat(connection, wall, mono)
+            self._beat(connection, mono)
         self.window.expire(self.broker.now() - self.settings.log_age)
         self._keep_in_touch()
         self._replay.tick(mono)
@@ -775,19 +777,19 @@ class Engine:
             connection.expiring_sent = True
             self._say(connection, "expiring")
 
-    def _beat(self, connection: Connection, wall: float, mono: float) -> None:
-        self._expire(connection, wall)
+    def _beat(self, connection: Connection, mono: float) -> None:
         sink = connection.sink
-        if connection.state is State.CLOSED or sink is None:
+        if sink is None or connection.state is State.CLOSED:
             return
-        if sink.buffered == 0:
-            sink.write(wire.HEARTBEAT)
+        if not sink.buffered:
+            sink.put(_HEARTBEATS[connection.framing & 1])
             connection.progress_at = mono
         elif mono - connection.progress_at >= self.settings.stall_timeout:
             self.close(connection, reasons.STALLED)
             return
-        family = connection.subscription.identity.family
-        if family is not None and self._touched and mono - connection.touched_at > self.settings.resume_ttl / 4:
+        if connection.token is None or self._touched is None:
+            return  # only ticket streams, which have a token, have a family to keep
+        if mono - connection.touched_at > self.settings.resume_ttl / 4:
             connection.touched_at = mono
             self.spawn(self._touched(connection))
 
