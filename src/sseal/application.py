@@ -243,6 +243,8 @@ class Hub:
         :param retry: milliseconds readers shall wait before they reconnect, 500 to 60,000.
         :raises InvalidInput: a field is wrong; names it.
         :raises Conflict: the key was used with other content.
+        :raises Unavailable: the log cannot take it now; nothing was published, unless the code is ``outcome_unknown``:
+            then it may have been, and the same ``key`` makes it safe to repeat.
         """
         await self.start()
         made = draft(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
 from hub.harness import Reader, World
 from sseal.auth.identity import Identity
 from sseal.auth.revocation import Revocation
-from sseal.brokers import Retention
+from sseal.brokers import Entry, Retention
 from sseal.errors import CredentialInvalid, TooManyRequests, Unavailable
+from sseal.hub.window import Frame, Framer, Window
 from sseal.stream import reasons
 from sseal.stream.states import State
+from sseal.subscription import TopicSet
 
 EPOCH_OF_ANOTHER_LOG = "zzzzzzzz"
 
@@ -224,6 +227,83 @@ async def test_a_slow_reader_costs_no_queue_and_loses_nothing_retained() -> None
             await world.settle()
             assert len(reader.data) > before
         assert [item[:4] for item in reader.data] == [f"{index:04}" for index in range(100)]
+
+
+async def test_streams_that_come_back_together_share_the_bytes_of_what_they_missed() -> None:
+    """A storm on one set of topics encodes each page of the window once, wherever in it a stream begins."""
+    with mock.patch.object(Framer, "_between", autospec=True, side_effect=Framer._between) as joins:
+        async with World() as world:
+            gone = await world.read("a", "b")
+            for number in range(700):
+                await world.publish("ab"[number % 2], str(number))
+            await world.settle()
+            start = gone.events[0].last_event_id
+            gone.leave()
+            joins.reset_mock()
+            readers = [await world.read("a", "b", last=start) for _ in range(20)]
+            middle = await world.read("a", "b", last=gone.events[300].last_event_id)
+            await world.settle()
+            assert all(reader.data == [str(number) for number in range(700)] for reader in readers)
+            assert middle.data == [str(number) for number in range(299 + 1, 700)]
+            assert joins.call_count < 10
+
+
+async def test_what_was_kept_for_one_storm_is_let_go_of() -> None:
+    """Shared pages live for some seconds; what ends at the head only until the next event."""
+    async with World() as world:
+        gone = await world.read("a")
+        for number in range(700):
+            await world.publish("a", str(number))
+        await world.settle()
+        gone.leave()
+        await world.read("a", last=gone.events[0].last_event_id)
+        await world.settle()
+        shelf = world.engine._replay._shelf
+        assert shelf._sheets
+        assert shelf._tips
+        await world.publish("b", "next")
+        await world.settle()
+        world.engine.tick()
+        assert not shelf._tips
+        assert shelf._tips_size == 0
+        world.clock.advance(6.0)
+        world.engine.tick()
+        assert not shelf._sheets
+        assert shelf._size == 0
+
+
+async def test_a_kept_page_is_not_shown_after_its_events_outlived_their_time() -> None:
+    """An event whose time to live has passed since the page was made is left out, and the others are not."""
+    async with World() as world:
+        gone = await world.read("a")
+        await world.publish("a", "short", ttl=2.0)
+        await world.publish("a", "long")
+        await world.settle()
+        start = gone.events[0].last_event_id
+        gone.leave()
+        early = await world.read("a", last=start)
+        world.clock.advance(3.0)
+        late = await world.read("a", last=start)
+        await world.settle()
+        assert early.data == ["short", "long"]
+        assert late.data == ["long"]
+
+
+def test_a_read_for_many_topics_is_bounded_and_leaves_no_hole() -> None:
+    """Whoever is far behind on many topics is given a bounded part, in order and without holes, and reads on."""
+    window, names = Window(count=5_000, size=10**9), [f"t{number}" for number in range(20)]
+    for offset in range(1, 5_001):
+        name = names[0] if offset % 2 else names[offset % 20]
+        window.append(Frame(Entry(offset, (name,), "message", "x", 0.0), "e" * 8))
+    topics, after, reads, found = TopicSet.of(*names), 0, 0, list[int]()
+    while after < window.head:
+        frames, upto = window.read(topics, after)
+        assert upto > after
+        assert len(frames) <= 20 * 64
+        found += [frame.offset for frame in frames]
+        after, reads = upto, reads + 1
+    assert found == list(range(1, 5_001))
+    assert reads <= 45  # 64 at a time of the busiest topic, which has 2,750
 
 
 async def test_a_window_that_never_covered_a_topic_is_not_believed() -> None:

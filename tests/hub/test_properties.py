@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.harness import Reader, World
 from sseal.brokers import Retention
+from sseal.hub import replay
+from sseal.hub import window as windows
 from sseal.position import Position
 from sseal.stream.connection import HIGH_WATER
 from sseal.stream.states import State
@@ -133,3 +136,16 @@ def test_no_interleaving_loses_doubles_or_reorders(
 ) -> None:
     """Publish, stall, drain, subscribe, leave and return in any order, with windows and logs of any size (W5, W6)."""
     asyncio.run(play(operations, window, max(window, retained)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(OPERATIONS, max_size=60), st.integers(1, 40), st.integers(4, 40), st.integers(1, 4))
+def test_no_interleaving_loses_doubles_or_reorders_in_small_steps(
+    operations: list[tuple[object, ...]], window: int, retained: int, step: int
+) -> None:
+    """The same when a few events are several reads, several shared pages and several writes."""
+    with (
+        mock.patch.multiple(windows, SCAN=step, READ=step, READ_FROM_EACH=1),
+        mock.patch.multiple(replay, BATCH_COUNT=2, PAGE_SIZE=step, SHELF_SIZE=20_000, TIPS_SIZE=4_000),
+    ):
+        asyncio.run(play(operations, window, max(window, retained)))

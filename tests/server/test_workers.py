@@ -162,6 +162,8 @@ def test_the_end_does_not_wait_for_a_worker_that_is_being_started(impatient: Run
     before = set(listed.read_text().split())
     os.kill(impatient.process.pid, signal.SIGHUP)
     (fresh,) = eventually(lambda: set(listed.read_text().split()) - before, 10.0, "the new worker")
+    # Until the child is a program of its own, the kernel holds its parent (vfork(2)).
+    eventually(lambda: b"spawn_main" in Path(f"/proc/{fresh}/cmdline").read_bytes(), 10.0, "the new worker's program")
     os.kill(int(fresh), signal.SIGSTOP)
     started = time.monotonic()
     assert impatient.end() == 0

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sseal.errors import InvalidInput
 from sseal.wire import (
+    FRAME_START,
     HEARTBEAT,
     MAX_RETRY,
     Decoder,
@@ -18,11 +19,9 @@ from sseal.wire import (
     encode,
     envelope_data,
     frame_tail,
-    join_plain,
-    join_sealed,
     plain,
     sealed,
-    sealed_parts,
+    sealed_start,
 )
 
 TOKEN = "abcdefghijklmnopqrstuvwxyz"
@@ -139,10 +138,8 @@ def test_a_sealed_tail_is_the_event_with_a_resume_token(event: Event) -> None:
 def test_joined_frames_are_the_concatenated_frames(batch: list[bytes]) -> None:
     """Joining a batch once per stream writes what writing its frames one by one would."""
     token = TOKEN.encode()
-    parts = sealed_parts(batch)
-    assert len(parts) == len(batch) + 1
-    assert join_plain(batch) == b"".join(plain(tail) for tail in batch)
-    assert join_sealed(token, parts) == b"".join(sealed(token, tail) for tail in batch)
+    assert FRAME_START.join([b"", *batch]) == b"".join(plain(tail) for tail in batch)
+    assert sealed_start(token).join([b"", *batch]) == b"".join(sealed(token, tail) for tail in batch)
 
 
 def test_an_envelope_is_one_line_of_json() -> None:

@@ -37,7 +37,7 @@ from .index import Group, TopicIndex
 from .replay import BATCH_COUNT, BATCH_SIZE, Replay, sealed_id
 from .settings import HubSettings
 from .timers import Timers
-from .window import Frame, Framer, Window
+from .window import Batch, Frame, Framer, Window
 
 __all__ = ["Engine", "Stats"]
 
@@ -55,6 +55,12 @@ _HEARTBEATS: Final = (wire.HEARTBEAT, b"%x\r\n%b\r\n" % (len(wire.HEARTBEAT), wi
 """Bare, and as a chunk; see `Connection.framing`."""
 PRUNE_EVERY: Final = 240
 """Ticks between two removals of expired revocations."""
+GATHER_EVERY: Final = 256
+"""Groups put into runs between two looks at the clock."""
+_FROM_DIGITS: Final = bytes.maketrans(b"01", b"\0\1")
+
+Run = tuple[int, int, int, Framer, list[Connection]]
+"""What some streams are given of a batch: first offset, last offset, number of frames, their bytes; the streams."""
 
 logger = logging.getLogger("sseal.hub")
 access = logging.getLogger("sseal.access")
@@ -376,34 +382,39 @@ class Engine:
         self.stats.fanouts += 1
         return batch
 
-    def _runs(self, batch: list[Frame]) -> Iterator[tuple[list[Frame], list[Connection]] | None]:
+    def _runs(self, batch: list[Frame]) -> Iterator[Run | None]:
         """Yield runs of streams that read the same frames of a batch, and None at the end of each slice."""
         now = self.broker.now()
-        buckets: dict[tuple[str, ...], list[Frame]] = {}
-        for frame in batch:
-            if frame.alive(now):
-                buckets.setdefault(frame.entry.topics, []).append(frame)
-        if len(buckets) == 1:
-            ((topics, frames),) = buckets.items()
-            yield frames, [stream for group in self._index.groups(topics) for stream in group.members.values()]
+        frames = [frame for frame in batch if frame.ends_at > now]
+        count = len(frames)
+        whole = Batch(frames)
+        bits: dict[tuple[str, ...], int] = {}  # one for each frame, the first highest
+        for index, frame in enumerate(frames):
+            topics = frame.entry.topics
+            bits[topics] = bits.get(topics, 0) | 1 << (count - 1 - index)
+        if len(bits) == 1:
+            (topics,) = bits
+            connections = [stream for group in self._index.groups(topics) for stream in group.members.values()]
+            yield frames[0].offset, frames[-1].offset, count, Framer(whole), connections
             return
         end = time.perf_counter() + SLICE
-        read_by: dict[Group, tuple[int, ...]] = {}
-        listed = list(buckets.values())
-        for number, topics in enumerate(buckets):
-            for group in list(self._index.groups(topics)):
-                read_by[group] = (*read_by.get(group, ()), number)
+        read_by: dict[Group, int] = {}
+        for topics, some in bits.items():
+            for group in self._index.groups(topics):
+                read_by[group] = read_by.get(group, 0) | some
             if time.perf_counter() > end:
                 yield None
                 end = time.perf_counter() + SLICE
-        runs: dict[tuple[int, ...], list[Connection]] = {}
-        for group, numbers in read_by.items():
-            runs.setdefault(numbers, []).extend(group.members.values())
-        for numbers, connections in runs.items():
-            frames = listed[numbers[0]]
-            if len(numbers) > 1:
-                frames = sorted((f for number in numbers for f in listed[number]), key=_frame_offset)
-            yield frames, connections
+        runs: dict[int, list[Connection]] = {}
+        for number, (group, some) in enumerate(read_by.items()):
+            runs.setdefault(some, []).extend(group.members.values())
+            if not number % GATHER_EVERY and time.perf_counter() > end:
+                yield None
+                end = time.perf_counter() + SLICE
+        for some, connections in runs.items():
+            first, last = count - some.bit_length(), count - (some & -some).bit_length()
+            chosen = format(some, f"0{count}b").encode().translate(_FROM_DIGITS)
+            yield frames[first].offset, frames[last].offset, some.bit_count(), Framer(whole, chosen), connections
 
     def _write_batch(self, batch: list[Frame]) -> Iterator[None]:
         """Write a batch to every LIVE stream that reads it; yields at the end of each slice.
@@ -420,9 +431,7 @@ class Engine:
                 end = time.perf_counter() + SLICE
             if run is None:
                 continue
-            frames, connections = run
-            first, last, count = frames[0].offset, frames[-1].offset, len(frames)
-            shared = Framer(frames)
+            first, last, count, shared, connections = run
             plain = shared.plain
             for connection in connections:
                 position = connection.position
@@ -439,10 +448,10 @@ class Engine:
                     else:
                         sink.put(shared.encode(connection))
                 else:
-                    rest = [frame for frame in frames if frame.offset > position]
+                    rest = [frame for frame in shared.frames if frame.offset > position]
                     connection.delivered += len(rest)
                     stats.delivered -= count - len(rest)
-                    sink.put(Framer(rest).encode(connection))
+                    sink.put(Framer(Batch(rest)).encode(connection))
                 if not sink.clear and sink.buffered > HIGH_WATER:
                     self._replay.stall(connection)
                 written += 1
@@ -733,8 +742,7 @@ class Engine:
             self._expire(connection, wall)
             if connection.state is not State.CLOSED:
                 self._timers.expect(connection)
-        for connection in self._timers.beat(mono):
-            self._beat(connection, mono)
+        self._beat(mono)
         self.window.expire(self.broker.now() - self.settings.log_age)
         self._keep_in_touch()
         self._replay.tick(mono)
@@ -777,21 +785,27 @@ class Engine:
             connection.expiring_sent = True
             self._say(connection, "expiring")
 
-    def _beat(self, connection: Connection, mono: float) -> None:
-        sink = connection.sink
-        if sink is None or connection.state is State.CLOSED:
-            return
-        if not sink.buffered:
-            sink.put(_HEARTBEATS[connection.framing & 1])
-            connection.progress_at = mono
-        elif mono - connection.progress_at >= self.settings.stall_timeout:
-            self.close(connection, reasons.STALLED)
-            return
-        if connection.token is None or self._touched is None:
-            return  # only ticket streams, which have a token, have a family to keep
-        if mono - connection.touched_at > self.settings.resume_ttl / 4:
-            connection.touched_at = mono
-            self.spawn(self._touched(connection))
+    def _beat(self, mono: float) -> None:
+        """Write the heartbeats that are due, end readers that took nothing for too long, keep families alive.
+
+        With many streams most of a hub's rest is spent here, so it is one loop.
+        """
+        settings, closed, touched = self.settings, State.CLOSED, self._touched
+        stalled, untouched = mono - settings.stall_timeout, mono - settings.resume_ttl / 4
+        for connection in self._timers.beat(mono):
+            sink = connection.sink
+            if sink is None or connection.state is closed:
+                continue
+            if sink.clear or not sink.buffered:
+                sink.put(_HEARTBEATS[connection.framing & 1])
+                connection.progress_at = mono
+            elif connection.progress_at <= stalled:
+                self.close(connection, reasons.STALLED)
+                continue
+            # Only ticket streams, which have a token, have a family to keep.
+            if connection.token is not None and touched is not None and connection.touched_at < untouched:
+                connection.touched_at = mono
+                self.spawn(touched(connection))
 
     def _say(self, connection: Connection, session: str) -> None:
         sink = connection.sink
@@ -861,10 +875,6 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("background work failed", exc_info=error)
-
-
-def _frame_offset(frame: Frame) -> int:
-    return frame.offset
 
 
 def _remove(index: dict[Any, dict[str, Connection]], key: object, connection: Connection) -> None:

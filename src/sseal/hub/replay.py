@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
+from math import inf
+from operator import attrgetter
 from typing import Final, Protocol
 
 from .. import wire
-from ..brokers import Broker, Page
+from ..brokers import Broker
 from ..clock import Clock
 from ..errors import Unavailable
 from ..position import Position
@@ -19,7 +22,7 @@ from ..stream.connection import HIGH_WATER, Connection, Sink
 from ..stream.reasons import CloseReason
 from ..stream.states import Input, State
 from ..subscription import Subscription
-from .window import Frame, Framer, Window
+from .window import Batch, Frame, Framer, Window
 
 __all__ = ["BATCH_COUNT", "BATCH_SIZE", "PATIENCE", "Host", "Replay", "sealed_id"]
 
@@ -34,6 +37,10 @@ SHELF_SIZE: Final = 32 * 1024 * 1024
 """Bytes of pages kept for others that catch up: twenty thousand ordinary events with their encoded forms."""
 SHELF_LIFE: Final = 5.0
 """Seconds a page is kept after it was last used: a storm asks for it again within milliseconds."""
+TIPS_SIZE: Final = 8 * 1024 * 1024
+"""Bytes of what ends at the head, kept until the next event."""
+SHEET_OVERHEAD: Final = 600
+"""Bytes of a page beside its frames."""
 
 Key = tuple[object, ...]
 
@@ -72,36 +79,40 @@ class Host(Protocol):
 
 
 class Sheet:
-    """A page of the history as frames, cut into slices whose bytes are shared by all streams that read it (W31)."""
+    """What some topics have between two offsets, cut into slices whose bytes are shared by all who read it (W31).
 
-    __slots__ = ("after", "cost", "ends", "lost", "slices", "upto", "used_at")
+    :param after: it holds everything that comes after this offset,
+    :param upto: up to and including this one. Neither changes within an epoch.
+    :param lost: offset of the newest event after the start that was trimmed, 0 if none.
+    """
 
-    def __init__(self, page: Page, after: int, epoch: str) -> None:
+    __slots__ = ("after", "cost", "ends", "lost", "slices", "soonest", "upto", "used_at")
+
+    def __init__(self, frames: Sequence[Frame], after: int, upto: int, lost: int = 0) -> None:
         self.after = after
-        self.upto = page.upto
-        self.lost = page.lost
+        self.upto = upto
+        self.lost = lost
         self.used_at = 0.0
-        self.cost = 0
-        self.slices: list[tuple[list[Frame], Framer]] = []
-        frames = [Frame(entry, epoch) for entry in page.entries]
-        start = 0
-        while start < len(frames):
-            end = _page_end(frames, start)
-            self.slices.append((frames[start:end], Framer(frames[start:end])))
-            start = end
-        self.ends = [frames[-1].offset for frames, _ in self.slices]
-        self.cost = sum(frame.cost for frame in frames)
+        self.slices: list[Framer] = []
+        self.ends: list[int] = []
+        for start, end in _slices(frames):
+            self.slices.append(Framer(Batch(frames[start:end])))
+            self.ends.append(frames[end - 1].offset)
+        self.cost = SHEET_OVERHEAD + sum(map(_cost, frames))
+        self.soonest = min(map(_ends_at, frames), default=inf)
 
 
 class Shelf:
-    """Full pages that were read a moment ago. What is in one does not change any more."""
+    """Sheets that were read a moment ago, for streams with the same topics and rights that come a little later."""
 
     def __init__(self) -> None:
         self._sheets: dict[Key, list[Sheet]] = {}
         self._size = 0
+        self._tips: dict[Key, Sheet] = {}
+        self._tips_size = 0
 
     def find(self, key: Key, after: int, now: float) -> Sheet | None:
-        """Return a page that holds what comes after an offset, and knows what is lost after it."""
+        """Return a sheet that holds what comes after an offset, and knows what is lost after it."""
         for sheet in self._sheets.get(key, ()):
             if sheet.after <= after < sheet.upto:
                 sheet.used_at = now
@@ -109,14 +120,31 @@ class Shelf:
         return None
 
     def add(self, key: Key, sheet: Sheet, now: float) -> None:
-        """Keep a page, if there is room."""
+        """Keep a sheet, if there is room."""
         if self._size + sheet.cost <= SHELF_SIZE:
             sheet.used_at = now
             self._sheets.setdefault(key, []).append(sheet)
             self._size += sheet.cost
 
-    def tidy(self, now: float) -> None:
-        """Let go of what nobody asked for lately."""
+    def tip(self, key: Key, after: int, head: int, now: float) -> Sheet | None:
+        """Return a sheet that holds everything from an offset to the head."""
+        sheet = self._tips.get(key)
+        if sheet is None or sheet.after > after or sheet.upto != head:
+            return None
+        sheet.used_at = now
+        return sheet
+
+    def add_tip(self, key: Key, sheet: Sheet, now: float) -> None:
+        """Keep a sheet that ends at the head; it takes the place of the one before, or of the oldest."""
+        sheet.used_at = now
+        self._drop_tip(key)
+        self._tips[key] = sheet
+        self._tips_size += sheet.cost
+        while self._tips_size > TIPS_SIZE:
+            self._drop_tip(next(iter(self._tips)))
+
+    def tidy(self, now: float, head: int) -> None:
+        """Let go of what nobody asked for lately, and of what does not end at the head any more."""
         for key, sheets in list(self._sheets.items()):
             kept = [sheet for sheet in sheets if now - sheet.used_at <= SHELF_LIFE]
             self._size -= sum(sheet.cost for sheet in sheets) - sum(sheet.cost for sheet in kept)
@@ -124,11 +152,21 @@ class Shelf:
                 self._sheets[key] = kept
             else:
                 del self._sheets[key]
+        for key, sheet in list(self._tips.items()):
+            if sheet.upto != head or now - sheet.used_at > SHELF_LIFE:
+                self._drop_tip(key)
 
     def clear(self) -> None:
         """Let go of everything."""
         self._sheets.clear()
         self._size = 0
+        self._tips.clear()
+        self._tips_size = 0
+
+    def _drop_tip(self, key: Key) -> None:
+        sheet = self._tips.pop(key, None)
+        if sheet is not None:
+            self._tips_size -= sheet.cost
 
 
 class Replay:
@@ -181,7 +219,7 @@ class Replay:
 
     def tick(self, now: float) -> None:
         """Let those ask again that wait for a log that could not be read; tidy up."""
-        self._shelf.tidy(now)
+        self._shelf.tidy(now, self._host.window.head)
         for connection, since in list(self._waiting.items()):
             if not _catching_up(connection):
                 del self._waiting[connection]
@@ -197,21 +235,29 @@ class Replay:
 
     def _read_window(self, connection: Connection, sink: Sink) -> None:
         window = self._host.window
-        frames, upto = window.read(connection.subscription.topics, connection.position)
-        start = 0
-        while start < len(frames):
-            end = _page_end(frames, start)
-            self._write(connection, sink, frames[start:end])
-            start = end
-            if sink.buffered > HIGH_WATER:
-                self.stall(connection)
-                return
-        # The history may have given more than this hub has been handed out so far.
-        connection.position = max(connection.position, upto)
-        if upto == window.head:
+        sheet = self._from_window(connection.subscription, connection.position)
+        # The history may have given more than this hub has been handed out so far: a position may be ahead of it.
+        if not self._write_sheet(connection, sink, sheet):
+            return
+        if sheet.upto == window.head:
             connection.apply(Input.CAUGHT_UP)
         else:
             self._later(self.pump, connection)
+
+    def _from_window(self, subscription: Subscription, after: int) -> Sheet:
+        """Return what comes after an offset that the window covers."""
+        key, now, window = self._key(subscription), self._host.clock.monotonic(), self._host.window
+        found = self._shelf.tip(key, after, window.head, now) or self._shelf.find(key, after, now)
+        # The log may have lost what the window still holds.
+        if found is not None and found.lost <= after:
+            return found
+        frames, upto = window.read(subscription.topics, after)
+        sheet = Sheet(frames, after, upto)
+        if upto < window.head:
+            self._shelf.add(key, sheet, now)
+        elif frames:
+            self._shelf.add_tip(key, sheet, now)
+        return sheet
 
     # -- from the log -----------------------------------------------------------------------------------
 
@@ -280,7 +326,7 @@ class Replay:
         host, epoch = self._host, self._host.epoch
         host.stats.history_reads += 1
         page = await host.broker.history(subscription.topics, after, limit=PAGE_SIZE, since=subscription.since)
-        sheet = Sheet(page, after, epoch)
+        sheet = Sheet([Frame(entry, epoch) for entry in page.entries], after, page.upto, page.lost)
         if page.more and epoch == host.epoch:
             self._shelf.add(key, sheet, host.clock.monotonic())
         return sheet
@@ -302,10 +348,12 @@ class Replay:
 
     def _write_sheet(self, connection: Connection, sink: Sink, sheet: Sheet) -> bool:
         """Write what a page holds after the stream's position; return False when its sink is full."""
+        now = self._host.broker.now()
         for index in range(bisect_right(sheet.ends, connection.position), len(sheet.ends)):
-            frames, framer = sheet.slices[index]
+            framer = sheet.slices[index]
+            frames = framer.frames
             if frames[0].offset > connection.position:
-                self._write(connection, sink, frames, framer)
+                self._write(connection, sink, frames, framer if sheet.soonest > now else None)
             else:
                 self._write(connection, sink, [frame for frame in frames if frame.offset > connection.position])
             if sink.buffered > HIGH_WATER:
@@ -317,14 +365,16 @@ class Replay:
     def _write(self, connection: Connection, sink: Sink, frames: Sequence[Frame], framer: Framer | None = None) -> None:
         """Write frames and move the stream behind them.
 
-        :param framer: the shared bytes of all of them, if there are such.
+        :param framer: the shared bytes of all of them, if there are such and none has outlived its time.
         """
-        subscription, now = connection.subscription, self._host.broker.now()
-        mine = [frame for frame in frames if frame.alive(now)]
+        subscription, mine = connection.subscription, frames
+        if framer is None:
+            now = self._host.broker.now()
+            mine = [frame for frame in frames if frame.alive(now)]
         if subscription.since:
             mine = [f for f in mine if subscription.visible(f.entry.topics, f.entry.published_at)]
         if framer is None or len(mine) < len(frames):
-            framer = Framer(mine)
+            framer = Framer(Batch(mine))
         connection.position = frames[-1].offset
         if mine:
             sink.put(framer.encode(connection))
@@ -361,15 +411,21 @@ def sealed_id(connection: Connection, position: Position) -> str:
     return str(position) if connection.token is None else f"{connection.token.decode()}_{position}"
 
 
+_cost = attrgetter("cost")
+_ends_at = attrgetter("ends_at")
+_data = attrgetter("entry.data")
+
+
 def _catching_up(connection: Connection) -> bool:
     return connection.state is State.CATCHING_UP
 
 
-def _page_end(frames: Sequence[Frame], start: int) -> int:
-    """Return where a page of at most the batch bounds ends."""
-    size = 0
-    for index in range(start, len(frames)):
-        size += len(frames[index].entry.data)
-        if index - start == BATCH_COUNT or (index > start and size > BATCH_SIZE):
-            return index
-    return len(frames)
+def _slices(frames: Sequence[Frame]) -> Iterator[tuple[int, int]]:
+    """Yield start and end of pieces of at most the batch bounds, or of one frame."""
+    sizes = [0, *accumulate(map(len, map(_data, frames)))]
+    start = 0
+    while start < len(frames):
+        fitting = bisect_right(sizes, sizes[start] + BATCH_SIZE) - 1
+        end = min(max(start + 1, fitting), start + BATCH_COUNT)
+        yield start, end
+        start = end

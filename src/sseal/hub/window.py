@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import compress
+from math import inf
 from sys import getsizeof
 from typing import Final
 
@@ -12,92 +14,119 @@ from ..brokers import Entry
 from ..stream.connection import Connection
 from ..subscription import TopicSet
 
-__all__ = ["Frame", "Framer", "Window"]
+__all__ = ["Batch", "Frame", "Framer", "Window"]
 
 SCAN: Final = 1_000
 """Frames that one read looks through for patterns: about half a millisecond."""
+READ: Final = 512
+"""Frames that one read takes of all its exact topics together, but"""
+READ_FROM_EACH: Final = 64
+"""of each so many at least: two joined writes, or with many topics a quarter of one."""
 FRAME_OVERHEAD: Final = 600
 """Bytes of a frame and its entry beside the text, measured with sys.getsizeof over their parts."""
 
 
 class Frame:
-    """An entry of the log and its encoded forms, made on first use."""
+    """An entry of the log and its encoded forms, made on first use.
 
-    __slots__ = ("_envelope", "_plain", "entry", "offset", "position", "taken_at")
+    :ivar ends_at: Unix seconds at which its time to live is over.
+    :ivar cost: bytes it may come to hold: its text, and as much again for each encoded form.
+    :ivar plain: what `tail` has encoded, if it has.
+    """
+
+    __slots__ = ("_envelope", "cost", "ends_at", "entry", "offset", "plain", "position", "taken_at")
 
     def __init__(self, entry: Entry, epoch: str, taken_at: float = 0.0) -> None:
         self.entry = entry
         self.taken_at = taken_at
         self.offset = entry.offset
         self.position = f"{epoch}-{entry.offset}"
-        self._plain: bytes | None = None
+        self.ends_at = inf if entry.expires_at is None else entry.expires_at
+        self.cost = 3 * getsizeof(entry.data) + FRAME_OVERHEAD
+        self.plain: bytes | None = None
         self._envelope: bytes | None = None
 
-    @property
-    def cost(self) -> int:
-        """Bytes this frame may come to hold: its text, and as much again for each encoded form."""
-        return 3 * getsizeof(self.entry.data) + FRAME_OVERHEAD
-
     def tail(self, envelope: bool) -> bytes:
-        """Return the frame without ``id: `` and token, plain or as one JSON envelope."""
+        """Return the frame without its start, ``id: `` and perhaps a token, plain or as one JSON envelope."""
         if envelope:
             if self._envelope is None:
                 entry = self.entry
                 data = wire.envelope_data(entry.topics[0], entry.type, entry.data)
                 self._envelope = wire.frame_tail(self.position, "message", data, entry.topics[0], entry.retry)
             return self._envelope
-        if self._plain is None:
+        if self.plain is None:
             entry = self.entry
-            self._plain = wire.frame_tail(self.position, entry.type, entry.data, entry.topics[0], entry.retry)
-        return self._plain
+            self.plain = wire.frame_tail(self.position, entry.type, entry.data, entry.topics[0], entry.retry)
+        return self.plain
 
     def alive(self, now: float) -> bool:
         """Tell whether its time to live is not over at ``now`` (Unix seconds)."""
-        end = self.entry.expires_at
-        return end is None or end > now
+        return self.ends_at > now
+
+
+class Batch:
+    """Frames in order, and their encoded tails, from which streams are given all or some."""
+
+    __slots__ = ("_tails", "frames")
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self.frames = frames
+        self._tails: list[list[bytes] | None] = [None, None]
+
+    def tails(self, envelope: bool) -> list[bytes]:
+        """Return what `Frame.tail` says of each frame."""
+        tails = self._tails[envelope]
+        if tails is None:
+            if envelope:
+                tails = [frame.tail(envelope=True) for frame in self.frames]
+            else:
+                tails = [frame.plain or frame.tail(envelope=False) for frame in self.frames]
+            self._tails[envelope] = tails
+        return tails
 
 
 class Framer:
-    """The bytes of some frames, encoded at most once per framing and shared by many streams (W31).
+    """The bytes of a batch or of some of its frames, encoded at most once per framing, for many streams (W31).
 
+    :param chosen: one byte for each frame of the batch, 0 for those that are left out; None to take all.
     :ivar plain: per `Connection.framing` the bytes for streams without resume tokens, None until asked for.
     """
 
-    __slots__ = ("_frames", "_sealed", "plain")
+    __slots__ = ("_batch", "_chosen", "_parts", "plain")
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        self._frames = frames
+    def __init__(self, batch: Batch, chosen: bytes | None = None) -> None:
+        self._batch = batch
+        self._chosen = chosen
+        self._parts: dict[int, list[bytes]] = {}
         self.plain: list[bytes | None] = [None] * 4
-        self._sealed: list[list[bytes] | None] = [None] * 4
+
+    @property
+    def frames(self) -> Sequence[Frame]:
+        """The frames whose bytes these are."""
+        return self._batch.frames if self._chosen is None else list(compress(self._batch.frames, self._chosen))
 
     def encode(self, connection: Connection) -> bytes:
-        """Return the bytes for one stream: shared, or its token between shared parts."""
+        """Return the bytes for one stream: shared, or shared parts with its token between them."""
         framing, token = connection.framing, connection.token
         if token is None:
             data = self.plain[framing]
             if data is None:
-                data = self.plain[framing] = self._join(framing)
+                data = self.plain[framing] = wire.FRAME_START.join(self._between(framing, len(wire.FRAME_START)))
             return data
-        parts = self._sealed[framing]
+        start = wire.sealed_start(token)
+        parts = self._parts.get(framing)
         if parts is None:
-            parts = self._sealed[framing] = self._part(framing, len(token))
-        return token.join(parts)
+            parts = self._parts[framing] = self._between(framing, len(start))
+        return start.join(parts)
 
-    def _join(self, framing: int) -> bytes:
-        joined = wire.join_plain(self._tails(framing))
-        return b"%x\r\n%b\r\n" % (len(joined), joined) if framing & 1 else joined
-
-    def _part(self, framing: int, token_length: int) -> list[bytes]:
-        """Return what stands around the tokens; they have one length, so a chunk's size is shared too."""
-        parts = wire.sealed_parts(self._tails(framing))
+    def _between(self, framing: int, start: int) -> list[bytes]:
+        """Return what stands around the starts of the frames; all are of one length, so chunks are of one size."""
+        tails = self._batch.tails(framing >= 2)
+        parts = [b"", *(tails if self._chosen is None else compress(tails, self._chosen))]
         if framing & 1:
-            size = sum(map(len, parts)) + len(self._frames) * token_length
-            parts[0] = b"%x\r\n%b" % (size, parts[0])
+            parts[0] = b"%x\r\n" % (sum(map(len, parts)) + (len(parts) - 1) * start)
             parts[-1] += b"\r\n"
         return parts
-
-    def _tails(self, framing: int) -> list[bytes]:
-        return [frame.tail(framing >= 2) for frame in self._frames]
 
 
 class Window:
@@ -167,9 +196,10 @@ class Window:
             self._drop()
 
     def read(self, topics: TopicSet, after: int) -> tuple[list[Frame], int]:
-        """Return the frames of these topics after an offset, in order, and the offset up to which that is all.
+        """Return the next frames of these topics after an offset, in order, and the offset up to which that is all.
 
-        For exact topics that is the head; for patterns a step of `SCAN` frames, so that nobody waits long.
+        That is the head for whoever is near it. One read looks through a bounded number of frames, so that nobody
+        waits long and all reads of a long replay together look at each frame about once.
         """
         if topics.patterns:
             start = bisect_right(self._frames, after, lo=self._start, key=_offset)
@@ -177,11 +207,16 @@ class Window:
             match = topics.matcher()
             upto = self.head if start + SCAN >= len(self._frames) else step[-1].offset
             return [frame for frame in step if match(frame.entry.topics)], upto
-        if len(topics.exact) == 1:
-            (name,) = topics.exact
-            return _newer(self._by_topic.get(name), after), self.head
-        found = {f.offset: f for name in topics.exact for f in _newer(self._by_topic.get(name), after)}
-        return [found[offset] for offset in sorted(found)], self.head
+        parts = [index for name in topics.exact if (index := self._by_topic.get(name)) and index[-1].offset > after]
+        upto = self.head
+        found: dict[int, Frame] = {}
+        for index in parts:
+            start = bisect_right(index, after, key=_offset)
+            end = start + max(READ_FROM_EACH, READ // len(parts))
+            if end < len(index):
+                upto = min(upto, index[end - 1].offset)
+            found |= {frame.offset: frame for frame in index[start:end]}
+        return [found[offset] for offset in sorted(found) if offset <= upto], upto
 
     def _drop(self) -> None:
         frame = self._frames[self._start]
@@ -198,12 +233,6 @@ class Window:
                 del self._by_topic[topic]
             if topic in self._covered:
                 self._covered[topic] = max(self._covered[topic], frame.offset)
-
-
-def _newer(index: list[Frame] | None, after: int) -> list[Frame]:
-    if not index or index[-1].offset <= after:
-        return []
-    return index[bisect_right(index, after, key=_offset) :]
 
 
 def _offset(frame: Frame) -> int:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from .control import Session, auth_event, bye_event, gap_event, retry_line
 from .decoder import DEFAULT_MAX_EVENT, DEFAULT_MAX_LINE, Decoder
 from .encoder import (
+    FRAME_START,
     HEARTBEAT,
     encode,
     envelope_data,
     frame_tail,
-    join_plain,
-    join_sealed,
     plain,
     sealed,
-    sealed_parts,
+    sealed_start,
 )
 from .event import MAX_RETRY, RESERVED_TYPES, Event
 
 __all__ = [
     "DEFAULT_MAX_EVENT",
     "DEFAULT_MAX_LINE",
+    "FRAME_START",
     "HEARTBEAT",
     "MAX_RETRY",
     "RESERVED_TYPES",
@@ -32,10 +32,8 @@ __all__ = [
     "envelope_data",
     "frame_tail",
     "gap_event",
-    "join_plain",
-    "join_sealed",
     "plain",
     "retry_line",
     "sealed",
-    "sealed_parts",
+    "sealed_start",
 ]

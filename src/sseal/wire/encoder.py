@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -12,24 +11,24 @@ from ..errors import InvalidInput
 from .event import MAX_RETRY, Event
 
 __all__ = [
+    "FRAME_START",
     "HEARTBEAT",
     "check_retry",
     "check_text",
     "encode",
     "envelope_data",
     "frame_tail",
-    "join_plain",
-    "join_sealed",
     "plain",
     "sealed",
-    "sealed_parts",
+    "sealed_start",
 ]
 
 HEARTBEAT: Final = b":\n"
 """An empty comment and no blank line: a blank line would end a block, and some clients then report an
 empty event when an id was seen before."""
 
-_ID: Final = b"id: "
+FRAME_START: Final = b"id: "
+"""What stands before each tail on streams without resume tokens."""
 _NAMES: Final = {"\r": "carriage return", "\n": "line feed", "\0": "NUL"}
 _NOT_IN_A_FIELD = re.compile(r"[\r\n\0]")
 
@@ -49,7 +48,7 @@ def encode(event: Event) -> bytes:
     tail = _fields(event.type, event.data, event.topic, event.retry)
     if event.id is None:
         return tail
-    return _ID + _line(event.id, "id") + tail
+    return FRAME_START + _line(event.id, "id") + tail
 
 
 def frame_tail(position: str, type: str, data: str, topic: str | None, retry: int | None = None) -> bytes:  # noqa: A002
@@ -64,33 +63,21 @@ def frame_tail(position: str, type: str, data: str, topic: str | None, retry: in
 
 def plain(tail: bytes) -> bytes:
     """Complete a tail to the frame of a stream without resume tokens: ``id: <position>``."""
-    return _ID + tail
+    return FRAME_START + tail
 
 
 def sealed(token: bytes, tail: bytes) -> bytes:
     """Complete a tail to the frame of a ticket stream: ``id: <token>_<position>``."""
-    return b"%b%b_%b" % (_ID, token, tail)
+    return sealed_start(token) + tail
 
 
-def join_plain(tails: Iterable[bytes]) -> bytes:
-    """Return the plain frames of ``tails`` as one piece."""
-    return b"".join([_ID + tail for tail in tails])
+def sealed_start(token: bytes) -> bytes:
+    """Return what stands before each tail of a ticket stream, where `FRAME_START` stands on others (W31).
 
-
-def sealed_parts(tails: Sequence[bytes]) -> list[bytes]:
-    """Cut the frames of N tails into N + 1 parts that all ticket streams share (W31).
-
-    The resume token of a stream stands between the parts and nowhere else, so the bytes of a stream are
-    ``token.join(parts)``. As all tokens have one length, so have all these joins.
+    All tokens have one length, so have all these starts: ``start.join(parts)`` has the same length on every
+    stream.
     """
-    if not tails:
-        return [b""]
-    return [_ID, *[b"_%b%b" % (tail, _ID) for tail in tails[:-1]], b"_" + tails[-1]]
-
-
-def join_sealed(token: bytes, parts: Iterable[bytes]) -> bytes:
-    """Return the frames of one ticket stream from its token and the shared `sealed_parts`."""
-    return token.join(parts)
+    return b"id: %b_" % token
 
 
 def envelope_data(topic: str, type: str, data: str) -> str:  # noqa: A002
