@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
 import ssl
 import time
 from collections.abc import Callable
@@ -118,9 +119,9 @@ class Session:
             path, headers = self.contestant.stream(index)
             mask = COMMON | (PRIVATE if self.contestant.private else 0)
             if self._mosaic:
-                numbers = [(index + step * step + step * (index // MOSAIC)) % MOSAIC for step in range(MIX)]
-                path += "".join(f"&topic=mosaic/{number:02d}" for number in sorted(set(numbers)))
-                mask |= sum(1 << (FIRST_MOSAIC + number) for number in set(numbers))
+                numbers = sorted(random.Random(index).sample(range(MOSAIC), MIX))  # noqa: S311 - the same in each run
+                path += "".join(f"&topic=mosaic/{number:02d}" for number in numbers)
+                mask |= sum(1 << (FIRST_MOSAIC + number) for number in numbers)
             if tickets:
                 path, headers = f"{path}&ticket={tickets[index]}", []
             lines.append("\t".join([f"{mask:x}", own_topic(index), path, *headers]))
