@@ -26,6 +26,13 @@ ACROSS: tuple[Column, ...] = (
     ("Redis CPU us\nper event", number("engine_us")),
     ("others\ntook %", number("others_took", 0, 100)),
 )
+WORKERS: tuple[Column, ...] = (
+    ("streams", number("streams")),
+    ("events/s", number("rate")),
+    ("p50 / p99 / max ms", lambda row: HUB(row["hubs"][0])),
+    ("CPU us per\ndelivered event", lambda row: number("cpu_us", 1)(row["hubs"][0])),
+    ("others\ntook %", number("others_took", 0, 100)),
+)
 REPLAY: tuple[Column, ...] = (
     ("streams", number("streams")),
     ("all have all\nafter s", number("seconds", 2)),
@@ -56,6 +63,9 @@ def log_tables(logs: Row) -> Iterator[Table | str]:
         yield table(
             "Logs: lone events to streams on two hubs", ACROSS, ((row["label"], row) for row in across.values())
         )
+    if workers := logs.get("workers"):
+        rows = [(row["label"], row) for row in workers.values()]
+        yield table("Logs: lone events to streams on all workers of one hub", WORKERS, rows)
     if replay := logs.get("replay"):
         rows = [
             (f"{row['label']}, {WINDOWS[name]}", row[name])

@@ -17,6 +17,7 @@ from log_engines import Engine, hub_command, hub_environment, hub_streams
 from machine import LOAD_CPU, IncompleteError, Server, Servers, Span, Watch
 from measure import STORM_AT_ONCE, Session
 
+SPREAD = 200  # streams over several workers: few, so that it is the way there that takes time, not the writing
 REPLAYS = 1000  # streams that come back to a full log
 CROWD = 32  # publishers at once
 RETAINED = 10_000  # events, sseal's default
@@ -101,7 +102,7 @@ class LogSession(Session):
         """Take one of the steps below; see `sessions`."""
         if name == "publish":
             return self.publish(seconds)
-        return self.across(seconds) if name == "across" else self.replay(events)
+        return self.replay(events) if name == "replay" else self.across(seconds)
 
     @contextlib.contextmanager
     def _metered(self) -> Iterator[Bill]:
@@ -163,7 +164,7 @@ class LogSession(Session):
     # -- several hubs -------------------------------------------------------------------------------------
 
     def across(self, seconds: float) -> dict[str, Any]:
-        """Publish lone events at the first hub while the streams are spread over all."""
+        """Publish lone events at the first hub while the streams are spread over all, by us or by the kernel."""
         self.warm_up()
         self.prepare()
         self.open(self.streams)
@@ -255,6 +256,9 @@ def sessions(
     for key, engine in whole.items():
         if engine.hubs:
             yield "across", key, LogSession(engine, streams, place, disk, hubs=2)
+    for key, engine in engines.items():
+        if engine.workers > 1:
+            yield "workers", key, LogSession(engine, min(streams, SPREAD), place, disk)
     for key, engine in whole.items():
         yield "replay", key, LogSession(engine, min(streams, REPLAYS), place, disk, private=False)
 
