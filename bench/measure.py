@@ -119,7 +119,7 @@ class Session:
             path, headers = self.contestant.stream(index)
             mask = COMMON | (PRIVATE if self.contestant.private else 0)
             if self._mosaic:
-                numbers = sorted(random.Random(index).sample(range(MOSAIC), MIX))  # noqa: S311 - the same in each run
+                numbers = sorted(random.Random(index).sample(range(MOSAIC), MIX))
                 path += "".join(f"&topic=mosaic/{number:02d}" for number in numbers)
                 mask |= sum(1 << (FIRST_MOSAIC + number) for number in numbers)
             if tickets:
