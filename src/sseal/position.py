@@ -62,6 +62,10 @@ class Lineage:
     epoch: str
     older: tuple[tuple[str, int], ...] = ()
 
+    def known(self) -> tuple[tuple[str, int], ...]:
+        """Return all epochs with the last offset that may be true, the youngest first; none of an empty lineage."""
+        return ((self.epoch, MAX_OFFSET), *self.older) if self.epoch else ()
+
     def resolve(self, position: Position, head: int) -> Resolution:
         """Translate a presented position into an offset of this log.
 

@@ -16,7 +16,7 @@ from redis_servers import ENGINES, Proxy, RedisServer, redis_server
 from sseal.brokers import Retention
 from sseal.brokers.redis import listening
 from sseal.errors import SsealError, Unavailable
-from sseal.position import Position
+from sseal.position import Lineage, Position
 from sseal.subscription import TopicSet
 
 NOTHING: dict[str, float] = {}
@@ -345,6 +345,48 @@ async def test_a_restored_backup_is_another_epoch(world: World) -> None:
     assert hub.told[5:] == [("returned",), ("turned", hub.broker.lineage, 3)]
     assert hub.broker.lineage.resolve(Position(old, 5), 3).reason == "other_epoch"
     assert await hub.broker.publish([draft("a")]) == [4]
+
+
+async def test_a_backup_from_before_an_epoch_loses_no_position_of_it(world: World) -> None:
+    """The server never heard of the epoch; the hubs have, and say up to where its positions are still true (W10)."""
+    hub = await world.hub()
+    await hub.broker.listen(["a"])
+    await hub.broker.publish([draft("a")] * 3)
+    world.server.command("SAVE")
+    backup = shutil.copy(world.server.folder / "dump.rdb", world.server.folder.parent / "backup.rdb")
+    await hub.broker.publish([draft("a")])
+    first = hub.broker.lineage.epoch
+    world.server.command("SAVE")
+    world.server.restart(data=True)
+    await until(lambda: hub.broker.lineage.epoch != first)
+    await back(hub)
+    second = hub.broker.lineage.epoch
+    await hub.broker.publish([draft("a")] * 2)
+    await hub.until(6)
+    told = len(hub.told)
+    world.server.end()
+    shutil.copy(backup, world.server.folder / "dump.rdb")
+    world.server.start()
+    await until(lambda: hub.broker.lineage.epoch != second)
+    await back(hub)
+    assert hub.broker.lineage.older == ((second, 3), (first, 3))
+    assert hub.told[told:] == [("returned",), ("turned", hub.broker.lineage, 3)]
+    assert await hub.broker.publish([draft("a")]) == [4]
+    other = await world.hub()
+    assert other.broker.lineage.resolve(Position(second, 3), 4).reason is None
+    assert other.broker.lineage.resolve(Position(second, 6), 4).offset == 3
+
+
+async def test_a_hub_that_comes_later_tells_what_it_knows_of_an_epoch(world: World) -> None:
+    """Another hub may have begun the next epoch before; positions are true up to where the two histories part."""
+    early, late = await world.hub(), await world.hub()
+    await early.broker.publish([draft("a")] * 2)
+    shared = early.broker.lineage.epoch
+    known = Lineage("e" * 8, ((shared, 1),))
+    late.broker._lineage = known  # as if it had seen another server continue the log after its first event
+    await late.broker._verify()
+    assert late.broker.lineage == Lineage(shared, (("e" * 8, 1),))
+    assert (await world.hub()).broker.lineage == late.broker.lineage
 
 
 @pytest.mark.parametrize("engine", ENGINES)

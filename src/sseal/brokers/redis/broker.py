@@ -130,8 +130,9 @@ class RedisBroker:
             fresh = "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(EPOCH_LENGTH))
             server = self._link.server
             rules = 0 if self._retention is None else 1
+            seen = " ".join(f"{epoch}:{last}" for epoch, last in self._lineage.known())
             answer = await self._link.run(
-                OPEN, server.run_id, server.replid, fresh, keep.count, keep.age, keep.size, rules
+                OPEN, server.run_id, server.replid, fresh, keep.count, keep.age, keep.size, rules, seen
             )
             epoch, head = answer[0].decode(), int(answer[1])
             self._set_time(answer[3])
