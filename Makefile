@@ -26,7 +26,7 @@ chaos: ## Run the failure suite in its long form, about ten minutes (SSEAL_CHAOS
 	@scripts/setup --test
 	@SSEAL_CHAOS=long .venv/bin/pytest tests/chaos --ignore tests/chaos/test_soak.py $(ARGS)
 
-soak: ## Ten minutes of churn, after which hubs must be as large as before (SSEAL_SOAK=seconds)
+soak: ## Ten minutes of churn on each engine, after which hubs must be as large as before (SSEAL_SOAK=seconds)
 	@scripts/setup --test
 	@SSEAL_SOAK=$${SSEAL_SOAK:-600} .venv/bin/pytest tests/chaos/test_soak.py $(ARGS)
 
