@@ -350,6 +350,29 @@ async def test_a_long_replay_is_read_once_for_all_who_come_a_little_later_too() 
         assert not world.engine._replay._shelf._sheets
 
 
+async def test_what_was_kept_is_forgotten_when_the_log_says_that_something_was_missed() -> None:
+    """A page of the window may have a hole that nobody knew of; whoever comes later reads the log (W8)."""
+    async with World(kind=FarBroker) as world:
+        await world.read("a", "b")
+        (start,) = await world.publish("b", "start")
+        await world.settle()
+        far(world).held = []
+        await world.publish("a", "late")
+        far(world).held = None
+        for number in range(700):
+            await world.publish("b", str(number))
+        await world.settle()
+        early = await world.read("a", "b", last=str(start))
+        await world.settle()
+        assert "late" not in early.data[:1]
+        world.engine.missed(["a"], world.engine.window.head)
+        await world.settle()
+        late = await world.read("a", "b", last=str(start))
+        await world.settle()
+        assert late.data == ["late", *map(str, range(700))]
+        assert late.gaps == []
+
+
 async def test_what_is_kept_of_a_replay_is_for_those_with_the_same_rights() -> None:
     """A page read for somebody who may see all is not given to one who may see only what came later (W21)."""
     async with World(kind=FarBroker, window_count=1) as world:

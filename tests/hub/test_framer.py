@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sseal import wire
 from sseal.brokers import Entry
-from sseal.hub.window import Batch, Frame, Framer
+from sseal.hub.window import Frame, Framer
 
 TOKENS = [b"k" * 43, b"q" * 43]
 
@@ -44,8 +44,8 @@ def test_a_framer_gives_each_stream_the_chosen_frames_and_nothing_else(framing: 
     """Whatever is chosen, shared bytes are the frames one by one, in one chunk, with each stream's own token."""
     frames = [frame(offset) for offset in range(1, len(chosen) + 1)]
     wanted = [f for f, taken in zip(frames, chosen, strict=True) if taken]
-    some = Framer(Batch(frames), bytes(chosen))
-    whole = Framer(Batch(wanted))
+    some = Framer(frames, bytes(chosen))
+    whole = Framer(wanted)
     assert list(some.frames) == list(whole.frames) == wanted
     for token in (None, *TOKENS, None, *TOKENS):
         expected = b"".join(

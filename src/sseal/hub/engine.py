@@ -37,7 +37,7 @@ from .index import Group, TopicIndex
 from .replay import BATCH_COUNT, BATCH_SIZE, Replay, sealed_id
 from .settings import HubSettings
 from .timers import Timers
-from .window import Batch, Frame, Framer, Window
+from .window import Frame, Framer, Window
 
 __all__ = ["Engine", "Stats"]
 
@@ -262,7 +262,7 @@ class Engine:
         had = self.window.head if not self._pending and self._fan_out is None else -1
         self.epoch = lineage.epoch
         self._forget_fan_out()
-        self._replay.turned()
+        self._replay.forget()
         self.window = Window(count=self.settings.window_count, size=self.settings.window_size)
         self.window.head = head
         for name in self._readers:
@@ -284,6 +284,7 @@ class Engine:
 
     def missed(self, names: Sequence[str] | None, upto: int) -> None:
         """Let the readers of these topics ask the history, which knows what is lost; see `Intake`."""
+        self._replay.forget()
         some = None if names is None else set(names)
         for name in list(self._readers) if some is None else some & self._readers.keys():
             self.window.cover(name, upto)
@@ -396,7 +397,6 @@ class Engine:
         now = self.broker.now()
         frames = [frame for frame in batch if frame.ends_at > now]
         count = len(frames)
-        whole = Batch(frames)
         bits: dict[tuple[str, ...], int] = {}  # one for each frame, the first highest
         for index, frame in enumerate(frames):
             topics = frame.entry.topics
@@ -404,7 +404,7 @@ class Engine:
         if len(bits) == 1:
             (topics,) = bits
             connections = [stream for group in self._index.groups(topics) for stream in group.members.values()]
-            yield frames[0].offset, frames[-1].offset, count, Framer(whole), connections
+            yield frames[0].offset, frames[-1].offset, count, Framer(frames), connections
             return
         end = self._slice_end()
         read_by: dict[Group, int] = {}
@@ -423,7 +423,7 @@ class Engine:
         for some, connections in runs.items():
             first, last = count - some.bit_length(), count - (some & -some).bit_length()
             chosen = format(some, f"0{count}b").encode().translate(_FROM_DIGITS)
-            yield frames[first].offset, frames[last].offset, some.bit_count(), Framer(whole, chosen), connections
+            yield frames[first].offset, frames[last].offset, some.bit_count(), Framer(frames, chosen), connections
 
     def _write_batch(self, batch: list[Frame]) -> Iterator[None]:
         """Write a batch to every LIVE stream that reads it; yields at the end of each slice.
@@ -446,21 +446,21 @@ class Engine:
                 position = connection.position
                 if connection.state is not live or position >= last:
                     continue
-                connection.position = last
                 sink = connection.sink
                 assert sink is not None
                 if position < first:
-                    connection.delivered += count
                     if connection.token is None:
                         data = plain[connection.framing]
                         sink.put(data if data is not None else shared.encode(connection))
                     else:
                         sink.put(shared.encode(connection))
+                    connection.delivered += count
                 else:
                     rest = [frame for frame in shared.frames if frame.offset > position]
+                    sink.put(Framer(rest).encode(connection))
                     connection.delivered += len(rest)
                     stats.delivered -= count - len(rest)
-                    sink.put(Framer(Batch(rest)).encode(connection))
+                connection.position = last  # not before: what cannot be encoded is read again
                 if not sink.clear and sink.buffered > HIGH_WATER:
                     self._replay.stall(connection)
                 written += 1
@@ -752,9 +752,10 @@ class Engine:
             if connection.state is not State.CLOSED:
                 self._timers.expect(connection)
         self._beat(mono)
-        self.window.expire(self.broker.now() - self.settings.log_age)
+        oldest = self.broker.now() - self.settings.log_age
+        self.window.expire(oldest)
         self._keep_in_touch()
-        self._replay.tick(mono)
+        self._replay.tick(mono, oldest)
         self._ticks += 1
         if self._ticks % PRUNE_EVERY == 0:
             self.revocations.prune(wall)

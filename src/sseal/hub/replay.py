@@ -22,7 +22,7 @@ from ..stream.connection import HIGH_WATER, Connection, Sink
 from ..stream.reasons import CloseReason
 from ..stream.states import Input, State
 from ..subscription import Subscription
-from .window import Batch, Frame, Framer, Window
+from .window import Frame, Framer, Window
 
 __all__ = ["BATCH_COUNT", "BATCH_SIZE", "PATIENCE", "Host", "Replay", "sealed_id"]
 
@@ -36,7 +36,7 @@ PATIENCE: Final = 5.0
 SHELF_SIZE: Final = 32 * 1024 * 1024
 """Bytes of pages kept for others that catch up: twenty thousand ordinary events with their encoded forms."""
 SHELF_LIFE: Final = 5.0
-"""Seconds a page is kept after it was last used: a storm asks for it again within milliseconds."""
+"""Seconds a page is kept: a storm asks for it again within milliseconds."""
 TIPS_SIZE: Final = 8 * 1024 * 1024
 """Bytes of what ends at the head, kept until the next event."""
 SHEET_OVERHEAD: Final = 600
@@ -86,17 +86,18 @@ class Sheet:
     :param lost: offset of the newest event after the start that was trimmed, 0 if none.
     """
 
-    __slots__ = ("after", "cost", "ends", "lost", "slices", "soonest", "upto", "used_at")
+    __slots__ = ("after", "cost", "ends", "lost", "made_at", "oldest", "slices", "soonest", "upto")
 
     def __init__(self, frames: Sequence[Frame], after: int, upto: int, lost: int = 0) -> None:
         self.after = after
         self.upto = upto
         self.lost = lost
-        self.used_at = 0.0
+        self.made_at = 0.0
+        self.oldest = frames[0].entry.published_at if frames else inf
         self.slices: list[Framer] = []
         self.ends: list[int] = []
         for start, end in _slices(frames):
-            self.slices.append(Framer(Batch(frames[start:end])))
+            self.slices.append(Framer(frames[start:end]))
             self.ends.append(frames[end - 1].offset)
         self.cost = SHEET_OVERHEAD + sum(map(_cost, frames))
         self.soonest = min(map(_ends_at, frames), default=inf)
@@ -111,49 +112,46 @@ class Shelf:
         self._tips: dict[Key, Sheet] = {}
         self._tips_size = 0
 
-    def find(self, key: Key, after: int, now: float) -> Sheet | None:
+    def find(self, key: Key, after: int) -> Sheet | None:
         """Return a sheet that holds what comes after an offset, and knows what is lost after it."""
-        for sheet in self._sheets.get(key, ()):
-            if sheet.after <= after < sheet.upto:
-                sheet.used_at = now
-                return sheet
-        return None
+        return next((sheet for sheet in self._sheets.get(key, ()) if sheet.after <= after < sheet.upto), None)
 
     def add(self, key: Key, sheet: Sheet, now: float) -> None:
         """Keep a sheet, if there is room."""
         if self._size + sheet.cost <= SHELF_SIZE:
-            sheet.used_at = now
+            sheet.made_at = now
             self._sheets.setdefault(key, []).append(sheet)
             self._size += sheet.cost
 
-    def tip(self, key: Key, after: int, head: int, now: float) -> Sheet | None:
+    def tip(self, key: Key, after: int, head: int) -> Sheet | None:
         """Return a sheet that holds everything from an offset to the head."""
         sheet = self._tips.get(key)
-        if sheet is None or sheet.after > after or sheet.upto != head:
-            return None
-        sheet.used_at = now
-        return sheet
+        return sheet if sheet is not None and sheet.after <= after and sheet.upto == head else None
 
     def add_tip(self, key: Key, sheet: Sheet, now: float) -> None:
         """Keep a sheet that ends at the head; it takes the place of the one before, or of the oldest."""
-        sheet.used_at = now
+        sheet.made_at = now
         self._drop_tip(key)
         self._tips[key] = sheet
         self._tips_size += sheet.cost
         while self._tips_size > TIPS_SIZE:
             self._drop_tip(next(iter(self._tips)))
 
-    def tidy(self, now: float, head: int) -> None:
-        """Let go of what nobody asked for lately, and of what does not end at the head any more."""
+    def tidy(self, now: float, head: int, oldest: float) -> None:
+        """Let go of what was made a while ago, does not end at the head any more, or is older than the log retains."""
+
+        def good(sheet: Sheet) -> bool:
+            return now - sheet.made_at <= SHELF_LIFE and sheet.oldest >= oldest
+
         for key, sheets in list(self._sheets.items()):
-            kept = [sheet for sheet in sheets if now - sheet.used_at <= SHELF_LIFE]
+            kept = [sheet for sheet in sheets if good(sheet)]
             self._size -= sum(sheet.cost for sheet in sheets) - sum(sheet.cost for sheet in kept)
             if kept:
                 self._sheets[key] = kept
             else:
                 del self._sheets[key]
         for key, sheet in list(self._tips.items()):
-            if sheet.upto != head or now - sheet.used_at > SHELF_LIFE:
+            if sheet.upto != head or not good(sheet):
                 self._drop_tip(key)
 
     def clear(self) -> None:
@@ -188,19 +186,25 @@ class Replay:
         sink = connection.sink
         if not _catching_up(connection) or sink is None or connection.reading or sink.buffered > HIGH_WATER:
             return
-        connection.progress_at = now = self._host.clock.monotonic()
-        if self.needs_history(connection):
-            sheet = self._shelf.find(self._key(connection.subscription), connection.position, now)
-            if sheet is not None and self._settled(connection, sheet):
-                if self._write_sheet(connection, sink, sheet):
-                    self._later(self.pump, connection)
-                return
+        connection.progress_at = self._host.clock.monotonic()
+        try:
+            self._read_on(connection, sink)
+        except Exception:
+            logger.exception("stream %s: what it missed could not be written", connection.id)
+            self._host.dismiss(connection, reasons.UNAVAILABLE)
+
+    def _read_on(self, connection: Connection, sink: Sink) -> None:
+        if not self.needs_history(connection):
+            if connection.gap is not None:
+                self._write_gap(connection, connection.position)
+            self._read_window(connection, sink)
+            return
+        sheet = self._shelf.find(self._key(connection.subscription), connection.position)
+        if sheet is None or not self._settled(connection, sheet):
             connection.reading = True
             self._host.spawn(self._read_history(connection))
-            return
-        if connection.gap is not None:
-            self._write_gap(connection, connection.position)
-        self._read_window(connection, sink)
+        elif self._write_sheet(connection, sink, sheet):
+            self._later(self.pump, connection)
 
     def needs_history(self, connection: Connection) -> bool:
         """Tell whether the window does not hold what a stream missed."""
@@ -213,13 +217,16 @@ class Replay:
         connection.progress_at = self._host.clock.monotonic()
         connection.apply(Input.STALLED)
 
-    def turned(self) -> None:
-        """Forget what was read in the old epoch."""
+    def forget(self) -> None:
+        """Forget what was read: the log was found to be another, or to hold more than was handed out."""
         self._shelf.clear()
 
-    def tick(self, now: float) -> None:
-        """Let those ask again that wait for a log that could not be read; tidy up."""
-        self._shelf.tidy(now, self._host.window.head)
+    def tick(self, now: float, oldest: float) -> None:
+        """Let those ask again that wait for a log that could not be read; tidy up.
+
+        :param oldest: Unix seconds before which nothing is retained.
+        """
+        self._shelf.tidy(now, self._host.window.head, oldest)
         for connection, since in list(self._waiting.items()):
             if not _catching_up(connection):
                 del self._waiting[connection]
@@ -247,13 +254,13 @@ class Replay:
     def _from_window(self, subscription: Subscription, after: int) -> Sheet:
         """Return what comes after an offset that the window covers."""
         key, now, window = self._key(subscription), self._host.clock.monotonic(), self._host.window
-        found = self._shelf.tip(key, after, window.head, now) or self._shelf.find(key, after, now)
+        found = self._shelf.tip(key, after, window.head) or self._shelf.find(key, after)
         # The log may have lost what the window still holds.
         if found is not None and found.lost <= after:
             return found
         frames, upto = window.read(subscription.topics, after)
         sheet = Sheet(frames, after, upto)
-        if upto < window.head:
+        if frames and upto < window.head:
             self._shelf.add(key, sheet, now)
         elif frames:
             self._shelf.add_tip(key, sheet, now)
@@ -311,8 +318,8 @@ class Replay:
 
     async def _sheet(self, subscription: Subscription, after: int) -> Sheet:
         """Read one page of the history; streams that ask for the same at the same time share one read."""
-        key, now = self._key(subscription), self._host.clock.monotonic()
-        found = self._shelf.find(key, after, now)
+        key = self._key(subscription)
+        found = self._shelf.find(key, after)
         if found is not None:
             return found
         asked = (self._host.epoch, *key, after)
@@ -374,7 +381,7 @@ class Replay:
         if subscription.since:
             mine = [f for f in mine if subscription.visible(f.entry.topics, f.entry.published_at)]
         if framer is None or len(mine) < len(frames):
-            framer = Framer(Batch(mine))
+            framer = Framer(mine)
         connection.position = frames[-1].offset
         if mine:
             sink.put(framer.encode(connection))

@@ -14,7 +14,7 @@ from ..brokers import Entry
 from ..stream.connection import Connection
 from ..subscription import TopicSet
 
-__all__ = ["Batch", "Frame", "Framer", "Window"]
+__all__ = ["Frame", "Framer", "Window"]
 
 SCAN: Final = 1_000
 """Frames that one read looks through for patterns: about half a millisecond."""
@@ -64,37 +64,17 @@ class Frame:
         return self.ends_at > now
 
 
-class Batch:
-    """Frames in order, and their encoded tails, from which streams are given all or some."""
-
-    __slots__ = ("_tails", "frames")
-
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        self.frames = frames
-        self._tails: list[list[bytes] | None] = [None, None]
-
-    def tails(self, envelope: bool) -> list[bytes]:
-        """Return what `Frame.tail` says of each frame."""
-        tails = self._tails[envelope]
-        if tails is None:
-            if envelope:
-                tails = [frame.tail(envelope=True) for frame in self.frames]
-            else:
-                tails = [frame.plain or frame.tail(envelope=False) for frame in self.frames]
-            self._tails[envelope] = tails
-        return tails
-
-
 class Framer:
-    """The bytes of a batch or of some of its frames, encoded at most once per framing, for many streams (W31).
+    """The bytes of some frames, encoded at most once per framing and shared by many streams (W31).
 
-    :param chosen: one byte for each frame of the batch, 0 for those that are left out; None to take all.
+    :param batch: frames in order.
+    :param chosen: one byte for each of them, 0 for those that are left out; None to take all.
     :ivar plain: per `Connection.framing` the bytes for streams without resume tokens, None until asked for.
     """
 
     __slots__ = ("_batch", "_chosen", "_parts", "plain")
 
-    def __init__(self, batch: Batch, chosen: bytes | None = None) -> None:
+    def __init__(self, batch: Sequence[Frame], chosen: bytes | None = None) -> None:
         self._batch = batch
         self._chosen = chosen
         self._parts: dict[int, list[bytes]] = {}
@@ -103,7 +83,7 @@ class Framer:
     @property
     def frames(self) -> Sequence[Frame]:
         """The frames whose bytes these are."""
-        return self._batch.frames if self._chosen is None else list(compress(self._batch.frames, self._chosen))
+        return self._batch if self._chosen is None else list(compress(self._batch, self._chosen))
 
     def encode(self, connection: Connection) -> bytes:
         """Return the bytes for one stream: shared, or shared parts with its token between them."""
@@ -121,8 +101,11 @@ class Framer:
 
     def _between(self, framing: int, start: int) -> list[bytes]:
         """Return what stands around the starts of the frames; all are of one length, so chunks are of one size."""
-        tails = self._batch.tails(framing >= 2)
-        parts = [b"", *(tails if self._chosen is None else compress(tails, self._chosen))]
+        frames = self._batch if self._chosen is None else compress(self._batch, self._chosen)
+        if framing >= 2:
+            parts = [b"", *[frame.tail(envelope=True) for frame in frames]]
+        else:
+            parts = [b"", *[frame.plain or frame.tail(envelope=False) for frame in frames]]
         if framing & 1:
             parts[0] = b"%x\r\n" % (sum(map(len, parts)) + (len(parts) - 1) * start)
             parts[-1] += b"\r\n"
@@ -199,7 +182,7 @@ class Window:
         """Return the next frames of these topics after an offset, in order, and the offset up to which that is all.
 
         That is the head for whoever is near it. One read looks through a bounded number of frames, so that nobody
-        waits long and all reads of a long replay together look at each frame about once.
+        waits long; whoever is further behind reads again.
         """
         if topics.patterns:
             start = bisect_right(self._frames, after, lo=self._start, key=_offset)
@@ -207,12 +190,16 @@ class Window:
             match = topics.matcher()
             upto = self.head if start + SCAN >= len(self._frames) else step[-1].offset
             return [frame for frame in step if match(frame.entry.topics)], upto
-        parts = [index for name in topics.exact if (index := self._by_topic.get(name)) and index[-1].offset > after]
+        indexes = [index for name in topics.exact if (index := self._by_topic.get(name)) and index[-1].offset > after]
+        parts = [(index, bisect_right(index, after, key=_offset)) for index in indexes]
+        parts.sort(key=lambda part: part[0][part[1]].offset)
+        each = max(READ_FROM_EACH, READ // max(1, len(parts)))
         upto = self.head
         found: dict[int, Frame] = {}
-        for index in parts:
-            start = bisect_right(index, after, key=_offset)
-            end = start + max(READ_FROM_EACH, READ // len(parts))
+        for index, start in parts:
+            if index[start].offset > upto:
+                break  # nor has any other topic something before that
+            end = start + each
             if end < len(index):
                 upto = min(upto, index[end - 1].offset)
             found |= {frame.offset: frame for frame in index[start:end]}
