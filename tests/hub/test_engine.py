@@ -493,15 +493,15 @@ async def test_overload_makes_publishers_wait_or_refuses_them() -> None:
         reader = await world.read("a")
         await world.settle()
         await world.publish("a", "1", "2", "3")  # more than half the window is not fanned out
-        assert world.engine._handle is not None
-        world.engine._handle.cancel()  # and will not be, until the end of this test
+        assert world.engine._fan_out._handle is not None
+        world.engine._fan_out._handle.cancel()  # and will not be, until the end of this test
         with pytest.raises(TooManyRequests) as refusal:
             await world.engine.publish([], wait=False)
         assert refusal.value.code == "overloaded"
         waiting = asyncio.ensure_future(world.publish("a", "4"))
         await world.settle()
         assert not waiting.done()
-        world.engine._run_slice()
+        world.engine._fan_out.run_slice()
         await world.settle()
         assert waiting.done()
         assert reader.data == ["1", "2", "3", "4"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hub.harness import Reader, World
 from sseal.brokers import Retention
-from sseal.hub import replay
+from sseal.hub import replay, shelf
 from sseal.hub import window as windows
 from sseal.position import Position
 from sseal.stream.connection import HIGH_WATER
@@ -146,6 +146,7 @@ def test_no_interleaving_loses_doubles_or_reorders_in_small_steps(
     """The same when a few events are several reads, several shared pages and several writes."""
     with (
         mock.patch.multiple(windows, SCAN=step, READ=step, READ_FROM_EACH=1),
-        mock.patch.multiple(replay, BATCH_COUNT=2, PAGE_SIZE=step, SHELF_SIZE=20_000, TIPS_SIZE=4_000),
+        mock.patch.multiple(replay, PAGE_SIZE=step),
+        mock.patch.multiple(shelf, BATCH_COUNT=2, SHELF_SIZE=20_000, TIPS_SIZE=4_000),
     ):
         asyncio.run(play(operations, window, max(window, retained)))

@@ -15,7 +15,7 @@ import secrets
 import time
 from base64 import b32encode
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -25,7 +25,7 @@ from ..auth.identity import Identity
 from ..auth.revocation import Revocation, RevocationSet
 from ..brokers import CANARY_ROOT, Broker, Draft, Entry
 from ..clock import Clock
-from ..errors import CredentialInvalid, TooManyRequests, Unavailable
+from ..errors import CredentialInvalid, Unavailable
 from ..identity_sources.store import Store
 from ..position import EPOCH_ALPHABET, Position, Resolution
 from ..stream import reasons
@@ -33,23 +33,15 @@ from ..stream.connection import HIGH_WATER, Connection, Sink
 from ..stream.reasons import CloseReason
 from ..stream.states import Input, State
 from ..subscription import Subscription
-from .index import Group, TopicIndex
-from .replay import BATCH_COUNT, BATCH_SIZE, Replay, sealed_id
+from .fanout import SLICE, FanOut
+from .index import TopicIndex
+from .replay import Replay, sealed_id
 from .settings import HubSettings
 from .timers import Timers
-from .window import Frame, Framer, Window
+from .window import Frame, Window
 
 __all__ = ["Engine", "Stats"]
 
-SLICE: Final = 0.002
-"""Seconds of fan-out before other callbacks get their turn (10,000 writes in one go block 0.12 s)."""
-SHORT_SLICE: Final = 0.0005
-"""The same while some events wait, but fewer than `ENOUGH`: publishers get more turns, so that the next batch
-joins more events and costs less for each."""
-ENOUGH: Final = 32
-"""Events that wait; more of them are joined anyway, and would only wait longer."""
-CHECK_EVERY: Final = 32
-"""Writes between two looks at the clock."""
 CANARY_REST: Final = 1.0
 """Seconds for which one canary answers every asker: `/readyz` is open to all and must not fill the log."""
 CANARY_PATIENCE: Final = 2.0
@@ -60,12 +52,7 @@ _HEARTBEATS: Final = (wire.HEARTBEAT, b"%x\r\n%b\r\n" % (len(wire.HEARTBEAT), wi
 """Bare, and as a chunk; see `Connection.framing`."""
 PRUNE_EVERY: Final = 240
 """Ticks between two removals of expired revocations."""
-GATHER_EVERY: Final = 256
-"""Groups put into runs between two looks at the clock."""
-_FROM_DIGITS: Final = bytes.maketrans(b"01", b"\0\1")
 
-Run = tuple[int, int, int, Framer, list[Connection]]
-"""What some streams are given of a batch: first offset, last offset, number of frames, their bytes; the streams."""
 
 logger = logging.getLogger("sseal.hub")
 access = logging.getLogger("sseal.access")
@@ -142,11 +129,10 @@ class Engine:
         self._readers: dict[str, int] = {}
         self._confirming: dict[str, asyncio.Future[None]] = {}
         self._timers = Timers(settings.heartbeat, TICK, settings.expiring_notice)
-        self._pending: list[Frame] = []
-        self._fan_out: Iterator[None] | None = None
-        self._handle: asyncio.Handle | None = None
-        self._room: asyncio.Event | None = None
         self._replay = Replay(self, settings.limits.replays)
+        self._fan_out = FanOut(
+            broker, clock, settings, self._index, self.stats, stall=self._replay.stall, recover=self._recover
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
         self._ticks = 0
@@ -163,8 +149,7 @@ class Engine:
 
         :raises Unavailable: the log cannot be reached; may be called again.
         """
-        self._room = asyncio.Event()
-        self._room.set()
+        self._fan_out.start()
         await self.broker.open(self)
         self.epoch = self.broker.lineage.epoch
         self.window.head = self.broker.head
@@ -183,8 +168,7 @@ class Engine:
         self._replay.stop()
         for task in list(self._tasks):
             task.cancel()
-        if self._handle is not None:
-            self._handle.cancel()
+        self._fan_out.stop()
         await self.broker.close()
 
     @property
@@ -213,26 +197,12 @@ class Engine:
 
     # -- publishing -------------------------------------------------------------------------------------
 
-    @property
-    def overloaded(self) -> bool:
-        """Whether publishing outruns the fan-out so far that publishers must wait (W29)."""
-        if not self._pending:
-            return False
-        if len(self._pending) > self.settings.window_count // 2:
-            return True
-        return self.clock.monotonic() - self._pending[0].taken_at > self.settings.overload_after
-
     async def publish(self, drafts: Sequence[Draft], *, wait: bool = True) -> list[Position]:
         """Append to the log, all or nothing.
 
         :param wait: while overloaded, wait (True) or refuse with `TooManyRequests` (False).
         """
-        assert self._room is not None
-        while self.overloaded:
-            if not wait:
-                raise TooManyRequests("publishing outruns delivery", code="overloaded")
-            self._room.clear()
-            await self._room.wait()
+        await self._fan_out.room(wait=wait)
         offsets = await self.broker.publish(drafts)
         epoch = self.broker.lineage.epoch
         return [Position(epoch, offset) for offset in offsets]
@@ -248,10 +218,8 @@ class Engine:
                 continue
             frame = Frame(entry, epoch, now)
             self.window.append(frame)
-            self._pending.append(frame)
+            self._fan_out.add(frame)
         self.stats.published += len(entries)
-        if self._pending and self._fan_out is None and self._handle is None:
-            self._handle = asyncio.get_running_loop().call_soon(self._run_slice)
 
     def turned(self) -> None:
         """Go over to a new epoch of the log; see `Intake`.
@@ -259,9 +227,9 @@ class Engine:
         Streams that have what the log no longer has are told so, and go on where the old epoch ends (W10).
         """
         old, lineage, head = self.epoch, self.broker.lineage, self.broker.head
-        had = self.window.head if not self._pending and self._fan_out is None else -1
+        had = self.window.head if self._fan_out.idle else -1
         self.epoch = lineage.epoch
-        self._forget_fan_out()
+        self._fan_out.forget()
         self._replay.forget()
         self.window = Window(count=self.settings.window_count, size=self.settings.window_size)
         self.window.head = head
@@ -303,15 +271,6 @@ class Engine:
             connection.apply(Input.STALLED)
         asyncio.get_running_loop().call_soon(self.pump, connection)
 
-    def _forget_fan_out(self) -> None:
-        self._pending.clear()
-        self._fan_out = None
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-        if self._room is not None:
-            self._room.set()
-
     async def canary(self) -> float:
         """Send one event through the log and back; return how long it took, in seconds.
 
@@ -349,127 +308,11 @@ class Engine:
         """How many topics and patterns have readers here."""
         return self._index.topic_count
 
-    def _run_slice(self) -> None:
-        """Fan out for one slice of time, then let others run."""
-        self._handle = None
-        if self._fan_out is None:
-            if not self._pending:
-                return
-            self._fan_out = self._write_batch(self._take_batch())
-        try:
-            next(self._fan_out)
-        except StopIteration:
-            self._fan_out = None
-        except Exception:
-            logger.exception("a fan-out failed; every stream reads on from where it was")
-            self._fan_out = None
-            self._recover()
-        if self._fan_out is None and self._room is not None and not self._room.is_set() and not self.overloaded:
-            self._room.set()
-        if self._fan_out is not None or self._pending:
-            self._handle = asyncio.get_running_loop().call_soon(self._run_slice)
-
     def _recover(self) -> None:
         """Let every stream read the log from its own position, so that a failed fan-out loses nothing."""
         for connection in list(self.connections.values()):
             if connection.state is State.LIVE:
                 self._fall_back(connection)
-
-    def _take_batch(self) -> list[Frame]:
-        limit = BATCH_COUNT if self.settings.coalesce else 1
-        size = count = 0
-        for frame in self._pending:
-            size += len(frame.entry.data)
-            if count == limit or (count and size > BATCH_SIZE):
-                break
-            count += 1
-        batch = self._pending[:count]
-        del self._pending[:count]
-        self.stats.fanouts += 1
-        return batch
-
-    def _slice_end(self) -> float:
-        """Return when the slice that begins now ends, on the clock of ``time.perf_counter``."""
-        return time.perf_counter() + (SHORT_SLICE if 0 < len(self._pending) < ENOUGH else SLICE)
-
-    def _runs(self, batch: list[Frame]) -> Iterator[Run | None]:
-        """Yield runs of streams that read the same frames of a batch, and None at the end of each slice."""
-        now = self.broker.now()
-        frames = [frame for frame in batch if frame.ends_at > now]
-        count = len(frames)
-        bits: dict[tuple[str, ...], int] = {}  # one for each frame, the first highest
-        for index, frame in enumerate(frames):
-            topics = frame.entry.topics
-            bits[topics] = bits.get(topics, 0) | 1 << (count - 1 - index)
-        if len(bits) == 1:
-            (topics,) = bits
-            connections = [stream for group in self._index.groups(topics) for stream in group.members.values()]
-            yield frames[0].offset, frames[-1].offset, count, Framer(frames), connections
-            return
-        end = self._slice_end()
-        read_by: dict[Group, int] = {}
-        for topics, some in bits.items():
-            for group in self._index.groups(topics):
-                read_by[group] = read_by.get(group, 0) | some
-            if time.perf_counter() > end:
-                yield None
-                end = self._slice_end()
-        runs: dict[int, list[Connection]] = {}
-        for number, (group, some) in enumerate(read_by.items()):
-            runs.setdefault(some, []).extend(group.members.values())
-            if not number % GATHER_EVERY and time.perf_counter() > end:
-                yield None
-                end = self._slice_end()
-        for some, connections in runs.items():
-            first, last = count - some.bit_length(), count - (some & -some).bit_length()
-            chosen = format(some, f"0{count}b").encode().translate(_FROM_DIGITS)
-            yield frames[first].offset, frames[last].offset, some.bit_count(), Framer(frames, chosen), connections
-
-    def _write_batch(self, batch: list[Frame]) -> Iterator[None]:
-        """Write a batch to every LIVE stream that reads it; yields at the end of each slice.
-
-        This is the hot loop: what can be decided per run is decided outside of it, and the rule of
-        `Connection.wants` is spelled out in it (W5).
-        """
-        stats, live = self.stats, State.LIVE
-        written = 0
-        end = self._slice_end()
-        for run in self._runs(batch):
-            if run is None or time.perf_counter() > end:
-                yield
-                end = self._slice_end()
-            if run is None:
-                continue
-            first, last, count, shared, connections = run
-            plain = shared.plain
-            for connection in connections:
-                position = connection.position
-                if connection.state is not live or position >= last:
-                    continue
-                sink = connection.sink
-                assert sink is not None
-                if position < first:
-                    if connection.token is None:
-                        data = plain[connection.framing]
-                        sink.put(data if data is not None else shared.encode(connection))
-                    else:
-                        sink.put(shared.encode(connection))
-                    connection.delivered += count
-                else:
-                    rest = [frame for frame in shared.frames if frame.offset > position]
-                    sink.put(Framer(rest).encode(connection))
-                    connection.delivered += len(rest)
-                    stats.delivered -= count - len(rest)
-                connection.position = last  # not before: what cannot be encoded is read again
-                if not sink.clear and sink.buffered > HIGH_WATER:
-                    self._replay.stall(connection)
-                written += 1
-                if not written % CHECK_EVERY and time.perf_counter() > end:
-                    yield
-                    end = self._slice_end()
-            stats.delivered += written * count
-            stats.writes += written
-            written = 0
 
     # -- streams ----------------------------------------------------------------------------------------
 
