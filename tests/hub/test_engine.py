@@ -14,6 +14,7 @@ from sseal.auth.identity import Identity
 from sseal.auth.revocation import Revocation
 from sseal.brokers import Draft, Entry, Retention
 from sseal.errors import CredentialInvalid, TooManyRequests, Unavailable
+from sseal.hub.index import MAX_LISTED
 from sseal.hub.window import Frame, Framer, Window
 from sseal.publisher import draft
 from sseal.stream import reasons
@@ -524,6 +525,28 @@ async def test_a_fan_out_that_fails_loses_nothing_and_delivery_goes_on() -> None
         await world.settle()
         assert fine.data == ["1", "2"]
         assert broken.data == ["1", "2"]
+
+
+async def test_who_comes_and_who_leaves_between_two_events_is_seen() -> None:
+    """The list of a topic's readers is kept from event to event, and not longer than it is true."""
+    async with World() as world:
+        readers = [await world.read("a")]
+        for number in range(20):
+            await world.publish("a", str(number))
+            await world.settle()
+            readers.append(await world.read("a"))
+        assert [len(reader.data) for reader in readers] == [20, *range(19, -1, -1)]
+        for number in range(2 * MAX_LISTED):
+            await world.publish(f"other/{number}", "x")
+            await world.settle()
+        assert len(world.engine._index._listed) <= MAX_LISTED
+        await world.publish("a", "next")
+        await world.settle()
+        readers[0].leave()
+        assert readers[0].connection not in world.engine._index.streams(("a",))
+        await world.publish("a", "last")
+        await world.settle()
+        assert all(reader.data[-2:] == ["next", "last"] for reader in readers[1:])
 
 
 async def test_a_batch_over_many_topics_arrives_in_order() -> None:

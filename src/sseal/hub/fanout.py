@@ -177,8 +177,7 @@ class FanOut:
             bits[topics] = bits.get(topics, 0) | 1 << (count - 1 - index)
         if len(bits) == 1:
             (topics,) = bits
-            connections = [stream for group in self._index.groups(topics) for stream in group.members.values()]
-            yield frames[0].offset, frames[-1].offset, count, Framer(frames), connections
+            yield frames[0].offset, frames[-1].offset, count, Framer(frames), self._index.streams(topics)
             return
         end = self._slice_end()
         read_by: dict[Group, int] = {}

@@ -9,10 +9,13 @@ from ..stream.connection import Connection
 from ..subscription import TopicSet
 from ..topics import Pattern
 
-__all__ = ["Group", "TopicIndex"]
+__all__ = ["MAX_LISTED", "Group", "TopicIndex"]
 
 MAX_MATCHES: Final = 10_000
 """Topics whose matching patterns are remembered; a miss costs one try per pattern."""
+
+MAX_LISTED: Final = 16
+"""Topics whose streams are kept as a list, eight bytes each."""
 
 
 class Group:
@@ -73,9 +76,11 @@ class TopicIndex:
         self._patterns: dict[Pattern, list[Group]] = {}
         self._matches: dict[str, list[Pattern]] = {}
         self._tree = PatternTree()
+        self._listed: dict[tuple[str, ...], list[Connection]] = {}
 
     def add(self, connection: Connection) -> None:
         """Let a stream be found."""
+        self._listed.clear()
         topics = connection.subscription.topics
         group = self._groups.get(topics)
         if group is None:
@@ -91,6 +96,7 @@ class TopicIndex:
 
     def remove(self, connection: Connection) -> None:
         """Let a stream be found no more; unknown is fine."""
+        self._listed.clear()
         topics = connection.subscription.topics
         group = self._groups.get(topics)
         if group is None or group.members.pop(connection.id, None) is None or group.members:
@@ -115,6 +121,20 @@ class TopicIndex:
                 for group in self._patterns[pattern]:
                     found[id(group)] = group
         return found.values()
+
+    def streams(self, topics: tuple[str, ...]) -> list[Connection]:
+        """Return every stream that reads an event listed under these topics; not to be changed.
+
+        The list is kept until a stream comes or leaves: groups and their dictionaries are out of the processor's
+        caches when an event comes.
+        """
+        listed = self._listed.get(topics)
+        if listed is None:
+            listed = [stream for group in self.groups(topics) for stream in group.members.values()]
+            if len(self._listed) >= MAX_LISTED:
+                self._listed.clear()
+            self._listed[topics] = listed
+        return listed
 
     @property
     def topic_count(self) -> int:
