@@ -239,10 +239,12 @@ class Stub:
         self.may_open = threading.Event()
         self.may_publish = threading.Event()
         self.error: Exception | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self, intake: object) -> None:
         """Open when allowed."""
         assert intake is None
+        self.loop = asyncio.get_running_loop()
         self.opened += 1
         await self._until(self.may_open)
         if self.error is not None:
@@ -257,6 +259,13 @@ class Stub:
     async def close(self) -> None:
         """Note it."""
         self.closed.set()
+
+    async def reached(self) -> None:
+        """Return when all that was submitted before this waits for the log: the publisher's loop takes it in order."""
+        async with asyncio.timeout(5.0):
+            while self.loop is None:
+                await asyncio.sleep(0.002)
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop))
 
     async def _until(self, event: threading.Event) -> None:
         try:
@@ -287,6 +296,7 @@ async def test_all_who_wait_share_one_attempt_to_open(stub: Stub) -> None:
     stub.error = Unavailable("not in reach", code="broker_lost")
     async with Publisher("sqlite:///x") as publisher:
         waiting = await started(publisher, 20)
+        await stub.reached()
         stub.may_open.set()
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert {getattr(result, "code", None) for result in results} == {"broker_lost"}
@@ -302,6 +312,7 @@ async def test_one_who_gives_up_does_not_stop_the_opening(stub: Stub) -> None:
     stub.may_publish.set()
     async with Publisher("sqlite:///x") as publisher:
         first, second = await started(publisher, 2)
+        await stub.reached()
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -316,9 +327,7 @@ async def test_one_who_gives_up_is_not_waited_for(stub: Stub) -> None:
     stub.may_open.set()
     async with Publisher("sqlite:///x") as publisher:
         (task,) = await started(publisher, 1)
-        deadline = time.monotonic() + 5.0
-        while not stub.opened and time.monotonic() < deadline:
-            await asyncio.sleep(0.002)
+        await stub.reached()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
