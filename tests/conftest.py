@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
 
 import pytest
 
 # Debian keeps nginx in /usr/sbin, which is not on everybody's PATH.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+# A shell starts what it runs in the background with SIGINT ignored, and so would every command the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _find_program(title: str, variable: str, *names: str) -> str:
