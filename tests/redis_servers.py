@@ -105,6 +105,7 @@ class RedisServer:
         """Stop it without closing anything, as a machine that hangs."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)  # it runs on until the signal reaches it
 
     def thaw(self) -> None:
         """Let it run on."""

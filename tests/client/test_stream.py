@@ -232,7 +232,7 @@ async def test_silence_is_answered_by_a_new_connection(time_unit: float) -> None
     """A peer that died without a word is noticed by the idle timeout."""
     async with (
         serving(held, END) as server,
-        client.connect(server.url, idle_timeout=3 * time_unit) as stream,
+        client.connect(server.url, idle_timeout=10 * time_unit) as stream,
     ):
         data, _ = await read(stream)
     assert data == ["first"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import subprocess
 import sys
 import threading
@@ -396,7 +397,10 @@ def test_a_publisher_nobody_holds_ends_its_thread(stub: Stub) -> None:
 
 
 def program(text: str, *arguments: str) -> list[str]:
-    """Run a program to its end, warnings being errors, and return what it printed."""
+    """Run a program to its end, warnings being errors, and return what it printed.
+
+    That asyncio found a callback slow, which the development mode reports, is the machine's affair.
+    """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", text, *arguments],
         capture_output=True,
@@ -404,7 +408,8 @@ def program(text: str, *arguments: str) -> list[str]:
         timeout=30.0,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    told = [line for line in done.stderr.splitlines() if not re.match(r"Executing <.*> took [\d.]+ seconds$", line)]
+    assert (done.returncode, told) == (0, [])
     return done.stdout.split()
 
 

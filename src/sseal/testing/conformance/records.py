@@ -179,11 +179,14 @@ async def counts_are_of_all_nodes(world: World) -> None:
 async def a_count_starts_anew(world: World) -> None:
     """When the time since its first is over, not since its last; the seconds of later ones do not prolong it."""
     crew = await nodes(world)
-    equal(await crew[0].store.count("short", MOMENT), 1, "the first count")
+    for turn in range(10):  # on a machine that is held up the second count may come after the time of the first
+        short = f"short {turn}"
+        equal(await crew[0].store.count(short, MOMENT), 1, "the first count")
+        if await crew[0].store.count(short, LONG) == 2:
+            break
     await crew[0].store.count("long", LONG)
-    await crew[0].store.count("short", LONG)
     await world.elapse(2 * MOMENT)
-    equal(await crew[-1].store.count("short", MOMENT), 1, "the first count after its time")
+    equal(await crew[-1].store.count(short, MOMENT), 1, "the first count after its time")
     equal(await crew[-1].store.count("long", MOMENT), 2, "the second count within its time")
 
 
