@@ -8,12 +8,17 @@ import shutil
 import signal
 
 import pytest
+from hypothesis import settings
 
 # Debian keeps nginx in /usr/sbin, which is not on everybody's PATH.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 # A shell starts what it runs in the background with SIGINT ignored, and so would every command the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example that takes long says something about the machine only; Hypothesis itself knows that in CI.
+settings.register_profile("unhurried", settings(), deadline=None)
+settings.load_profile("unhurried")
 
 
 def _find_program(title: str, variable: str, *names: str) -> str:

@@ -173,7 +173,7 @@ def sentinels(folder: Path, engine: str, primary: RedisServer) -> Iterator[list[
             (home / "sentinel.conf").write_text(
                 f"port {port}\nbind 127.0.0.1\ndir {home}\n"
                 f"sentinel monitor main 127.0.0.1 {primary.port} 2\n"
-                "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n"
+                "sentinel down-after-milliseconds main 2000\nsentinel failover-timeout main 5000\n"
             )
             with (home / "log").open("wb") as log:
                 command = [program(engine), str(home / "sentinel.conf"), "--sentinel"]

@@ -77,8 +77,19 @@ class Running:
         return self.stdout.read_text() + self.stderr.read_text()
 
     def records(self) -> list[dict[str, Any]]:
-        """Its log, for a process that logs JSON."""
-        return [json.loads(line) for line in self.stderr.read_text().splitlines() if line.startswith("{")]
+        """Its log as far as its lines are complete, for a process that logs JSON."""
+        complete, _, _ = self.stderr.read_text().rpartition("\n")
+        return [json.loads(line) for line in complete.splitlines() if line.startswith("{")]
+
+    def wait_for_record(self, **wanted: Any) -> dict[str, Any]:
+        """Wait until it has logged a record with these fields, and return the first."""
+
+        def found() -> dict[str, Any] | None:
+            return next((record for record in self.records() if wanted.items() <= record.items()), None)
+
+        record = eventually(found, PATIENCE * self.unit, str(wanted))
+        assert isinstance(record, dict)
+        return record
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until it has printed something."""

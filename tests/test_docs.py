@@ -71,8 +71,8 @@ from sseal.stream.states import TABLE
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECRET = "a secret of the documentation tests, 32+"
-PATIENCE = 100
-"""Time units a page waits for anything."""
+PATIENCE = 600
+"""Time units a page waits for anything; some commands hash passwords, and the machine may be busy."""
 
 HUB = f"""
 from sseal import Hub, HubSettings

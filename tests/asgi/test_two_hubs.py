@@ -15,6 +15,7 @@ from addresses import ADDRESSES
 from asgi.conftest import Bench, MakeBench
 from asgi.driver import ADMIN, HUB, PATIENCE, Stream, bearer
 from sseal.errors import Unavailable
+from sseal.hub import cluster
 
 Pair = tuple[Bench, Bench]
 SHOP = bearer("shop", publish=["**"], subscribe=["**"])
@@ -30,8 +31,9 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-async def pair(make_bench: MakeBench, address: str) -> Pair:
-    """Return two hubs on one engine."""
+async def pair(make_bench: MakeBench, address: str, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """Return two hubs on one engine, which are patient with each other: the machine may be busy."""
+    monkeypatch.setattr(cluster, "PATIENCE", 10.0)
     settings = {"broker": address}
     return await make_bench(**settings), await make_bench(**settings)
 
@@ -294,6 +296,7 @@ async def test_a_hub_that_does_not_answer_is_said_to(pair: Pair, monkeypatch: py
     """A command to a frozen hub is 503 within about a second, and the list names the hub (W42)."""
     one, two = pair
     _, auth, _ = await opened(one, "/events", bearer())
+    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
     monkeypatch.setattr(one.hub._cluster, "_obey", _silent)
     reply = await two.ask("DELETE", f"/admin/connections/{auth['connection']}", ROOT)
     assert (reply.status, reply.json["code"]) == (503, "node_silent")

@@ -43,4 +43,11 @@ async def test_what_outlives_its_parent_is_ended_and_named(tmp_path: Path) -> No
         async with stage(tmp_path) as made:
             parent = await made.add(process(tmp_path, PARENT))
             (child,) = psutil.Process(parent.pid).children()
-    await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10.0, "the child to end")
+
+    def ended() -> bool:
+        try:
+            return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    await until(ended, 10.0, "the child to end")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sqlite3
 import stat
@@ -116,17 +117,16 @@ async def test_an_unknown_name_takes_as_long_as_a_wrong_password(path: Path) -> 
     """Nobody can list the accounts with a clock."""
     accounts = Accounts(path, hasher=PasswordHasher(time_cost=2, memory_cost=16384, parallelism=1))
     accounts.add("alice", PASSWORD)
-
-    async def best(username: str) -> float:
-        times = []
-        for _ in range(7):
+    best = {"alice": math.inf, "nobody": math.inf}
+    for turn in range(200):  # in turns, and until both were left in peace once: the machine may have other work
+        for username in best:
             start = time.perf_counter()
             await refused(accounts, username, "wrong horse")
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    await best("alice")
-    assert 0.5 < await best("nobody") / await best("alice") < 2
+            if turn:
+                best[username] = min(best[username], time.perf_counter() - start)
+        if turn >= 7 and 0.5 < best["nobody"] / best["alice"] < 2:
+            break
+    assert 0.5 < best["nobody"] / best["alice"] < 2
     accounts.close()
 
 
@@ -275,13 +275,15 @@ async def test_two_at_once_and_a_bounded_queue(path: Path, time_unit: float) -> 
     accounts.close()
 
 
-async def test_close_refuses_who_waits(path: Path) -> None:
+async def test_close_refuses_who_waits(path: Path, time_unit: float) -> None:
     """Logins that were not begun end as a 503, not as a cancelled request, and `close` may be called twice."""
     hasher = SlowHasher()
     accounts = Accounts(path, hasher=hasher)
     accounts.add("alice", PASSWORD)
     callers = [asyncio.create_task(accounts.verify("alice", PASSWORD)) for _ in range(THREADS + 3)]
-    await asyncio.sleep(0)
+    async with asyncio.timeout(100 * time_unit):
+        while hasher.now < THREADS:
+            await asyncio.sleep(time_unit / 100)
     accounts.close()
     accounts.close()
     hasher.go.set()

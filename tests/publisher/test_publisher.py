@@ -337,6 +337,9 @@ async def test_one_who_gives_up_is_not_waited_for(stub: Stub) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        async with asyncio.timeout(5.0):
+            while not stub.cancelled:
+                await asyncio.sleep(0.002)
         stub.may_publish.set()
         assert await publisher.publish("a", "x") == "abcdefgh-1"
         assert stub.published == ["x"]

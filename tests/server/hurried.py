@@ -7,4 +7,4 @@ from sseal.server import uvicorn as direct_path
 
 __all__ = ["app"]
 
-direct_path.HEAD_PATIENCE = 0.3  # type: ignore[misc]
+direct_path.HEAD_PATIENCE = 1.0  # type: ignore[misc]

@@ -466,6 +466,6 @@ async def test_a_request_head_that_does_not_come_to_an_end_is_cut_off(tmp_path: 
             writer.close()
         async with ask(running.port, "/events?topic=a", headers=HEADERS) as stream:
             await stream.until("auth")
-            await asyncio.sleep(0.5)  # longer than a head may take: that a stream lives is what is promised
+            await asyncio.sleep(1.5)  # longer than a head may take: that a stream lives is what is promised
             await publish(running.port, "a", "1")
             await stream.until(data="1")

@@ -89,7 +89,7 @@ async def test_another_server_ends_its_streams_on_sigterm(name: str, says_bye: b
             if says_bye:
                 await stream.until("bye")
             await stream.to_end()
-            assert await stopping < 5.0
+            assert await stopping < 10.0
 
 
 def test_http_2_gives_the_same_stream(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_requests_are_logged_by_path_status_and_time(server: Running) -> None:
     assert call(f"{server.url}/events?x=1", {"topic": "a", "data": 1}, headers=bearer(token))[0] == 201
     assert call(f"{server.url}/events?topic=a")[0] == 401
     assert call(f"{server.url}/healthz")[0] == 200
-    server.wait_for('"path": "/healthz"')
+    server.wait_for_record(message="request", path="/healthz")
     found = {
         (record["method"], record["path"], record["status"], record["level"])
         for record in server.records()
@@ -155,8 +155,8 @@ def test_a_stream_is_logged_once_at_its_end(server: Running) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(request(server, f"/events?topic=a&token={issue('bob')}"))
         assert client.recv(16).startswith(b"HTTP/1.1 200")
-    server.wait_for("stream closed")
-    (record,) = (record for record in server.records() if record["logger"] == "sseal.access" and "subject" in record)
+    record = server.wait_for_record(message="stream closed")
+    assert [each for each in server.records() if each["logger"] == "sseal.access" and "subject" in each] == [record]
     assert (record["way"], record["subject"], record["reason"]) == ("query", "bob", "client_gone")
     assert record["connection"]
     assert record["seconds"] >= 0
@@ -274,15 +274,15 @@ def test_the_end_comes_also_when_a_request_hangs(server: Running, time_unit: flo
         eventually(lambda: call(f"{server.url}/healthz")[0] == 200, 100 * time_unit, "healthz")
         begun = time.monotonic()
         assert server.end() == 0
-        assert time.monotonic() - begun < 5.0
+        assert time.monotonic() - begun < 10.0
 
 
 def test_a_hub_that_is_ending_lets_nobody_in_any_more(tmp_path: Path, time_unit: float) -> None:
     """A proxy goes to the next hub at once, while this one still says `bye` to its streams."""
-    with serving(tmp_path, time_unit, "--set", "drain_window=3") as server:
+    with serving(tmp_path, time_unit, "--set", "drain_window=3", **NO_LIMITS) as server:
         token = issue(admin=True)
         headers = {**bearer(token), "Accept": "text/event-stream"}
-        streams = [_open(server, headers) for _ in range(40)]
+        streams = [_open(server, headers) for _ in range(150)]
         server.process.terminate()
 
         def refused() -> bool:
@@ -292,7 +292,7 @@ def test_a_hub_that_is_ending_lets_nobody_in_any_more(tmp_path: Path, time_unit:
                 return True
             return False
 
-        eventually(refused, 2.0, "a closed door")
+        eventually(refused, 10.0, "a closed door")
         assert server.process.poll() is None
         for stream in streams:
             stream.settimeout(10.0)

@@ -44,6 +44,7 @@ class _Worker:
     """One process and the pipe on which it says that it is ready, and then that it lives.
 
     :ivar silent: seconds for which nothing was heard of it while the supervisor listened.
+    :ivar ready: whether anything ever was.
     """
 
     def __init__(self, work: Work, settings: dict[str, Any], listener: socket.socket) -> None:
@@ -51,6 +52,7 @@ class _Worker:
         self.signs, told = _context.Pipe(duplex=False)
         self.started_at = time.monotonic()
         self.silent = 0.0
+        self.ready = False
         self.process: SpawnProcess = _context.Process(
             target=_run, args=(work, settings, listener, told), name="sseal-worker"
         )
@@ -63,7 +65,7 @@ class _Worker:
         try:
             while self.signs.poll():
                 self.signs.recv_bytes()
-                some = True
+                some = self.ready = True
         except (EOFError, OSError):
             return some
         return some
@@ -135,7 +137,8 @@ class _Supervisor:
     def _kill_silent(self, passed: float) -> None:
         for worker in self.workers:
             worker.silent = 0.0 if worker.heard() else worker.silent + passed
-            if worker.silent > SILENCE and worker.process.is_alive():
+            patience = SILENCE if worker.ready else START_TIMEOUT
+            if worker.silent > patience and worker.process.is_alive():
                 logger.error("a worker hangs and is killed", extra={"worker": worker.process.pid})
                 worker.process.kill()
                 worker.process.join(BEAT)

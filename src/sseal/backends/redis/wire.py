@@ -50,6 +50,7 @@ class Wire:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        self._overdue: asyncio.Future[Any] | None = None
         self._gone = ""
 
     async def open(self) -> None:
@@ -131,12 +132,13 @@ class Wire:
         self._watchdog = None
         if not self._waiting:
             return
-        due = self._waiting[0][1]
+        answer, due = self._waiting[0]
         if due > loop.time():
             self._watchdog = loop.call_at(due, self._watch)
-        elif loop.time() - due > PATIENCE / 20:
+        elif answer is self._overdue:
             self._fail(f"no answer within {PATIENCE:g} s")
         else:  # this loop may have been the slow one: what has arrived is read first
+            self._overdue = answer
             self._watchdog = loop.call_later(PATIENCE / 10, self._watch)
 
     async def _write(self) -> None:
