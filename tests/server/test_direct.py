@@ -469,3 +469,28 @@ async def test_a_request_head_that_does_not_come_to_an_end_is_cut_off(tmp_path: 
             await asyncio.sleep(1.5)  # longer than a head may take: that a stream lives is what is promised
             await publish(running.port, "a", "1")
             await stream.until(data="1")
+
+
+@pytest.mark.parametrize("sends", [True, False])
+async def test_who_connected_before_the_end_is_answered_and_waited_for_a_moment_only(
+    sends: bool, tmp_path: Path
+) -> None:
+    """During a deploy a publisher's request is not cut off unread; one that never comes does not hold the process."""
+    with uvicorn("server.patient:app" if sends else "server.apps:app", tmp_path / "log", *HTTP) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        async with ask(running.port, "/healthz") as answer:  # connections are accepted in order
+            assert answer.status == 200
+        running.process.terminate()
+        async with asyncio.timeout(10.0):
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    _, other = await asyncio.open_connection("127.0.0.1", running.port)
+                    other.close()
+                    await asyncio.sleep(0.02)
+            if sends:
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            text = (await reader.read()).lower()
+            await asyncio.to_thread(running.process.wait, 10.0)
+        assert text.startswith(b"http/1.1 200") is sends
+        assert (b"connection: close" in text) is sends
+        writer.close()

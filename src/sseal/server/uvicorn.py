@@ -34,6 +34,8 @@ MAX_HEAD: Final = 64 * 1024
 """Bytes of a request line and its headers: 64 topics of 256 characters fit, percent-encoded text included."""
 HEAD_PATIENCE: Final = 15.0
 """Seconds a client may take to send a request head."""
+LAST_HEAD_PATIENCE: Final = 0.5
+"""Seconds a request whose connection was accepted before the server began to end has to arrive."""
 MAX_SURPLUS: Final = 4096
 """Bytes a client may send on a stream, which asks for nothing more, before it is cut off (W33)."""
 MAX_NOTED: Final = 8
@@ -303,6 +305,7 @@ class StreamProtocol(HttpToolsProtocol):
     _head = 0
     _unread = 0
     _deadline: asyncio.TimerHandle | None = None
+    _ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, but not for ever: a connection without one counts in no other limit."""
@@ -340,6 +343,14 @@ class StreamProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
+    def shutdown(self) -> None:
+        """End; but whoever has just connected may have sent a request already, and would see it cut off unread."""
+        if self._deadline is None or (self.cycle is not None and not self.cycle.response_complete):
+            super().shutdown()
+            return
+        self._ending = True
+        self._expect_head()
+
     def _count(self, size: int) -> None:
         self._head += size
         if self._head > MAX_HEAD:
@@ -347,7 +358,8 @@ class StreamProtocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._stop_waiting()
-        self._deadline = asyncio.get_running_loop().call_later(HEAD_PATIENCE, self.transport.abort)
+        patience = LAST_HEAD_PATIENCE if self._ending else HEAD_PATIENCE
+        self._deadline = asyncio.get_running_loop().call_later(patience, self.transport.abort)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
@@ -356,6 +368,8 @@ class StreamProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope = cycle.scope
+        if self._ending:
+            cycle.keep_alive = False
         if not _MISSING and scope["method"] == "GET":
             cycle.__class__ = NotedCycle
             assert isinstance(cycle, NotedCycle)

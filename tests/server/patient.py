@@ -1,0 +1,10 @@
+"""The plain hub where a request has all the time of a test to arrive after the server began to end."""
+
+from __future__ import annotations
+
+from server.apps import app
+from sseal.server import uvicorn as direct_path
+
+__all__ = ["app"]
+
+direct_path.LAST_HEAD_PATIENCE = 20.0  # type: ignore[misc]
