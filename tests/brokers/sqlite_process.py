@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sseal.backends.sqlite import Database, Ringer
+from sseal.backends.sqlite import Database, Ringer, watcher
 from sseal.brokers import Draft, Entry, IdempotencyKey, Retention
 from sseal.brokers.sqlite import SqliteBroker
 from sseal.clock import SystemClock
@@ -151,6 +151,10 @@ class Hub:
     async def mute(self) -> None:
         """Lose every datagram to others from now on."""
         Ringer.ring = lambda self, addresses: []  # type: ignore[method-assign]
+
+    async def listen_only(self) -> None:
+        """Look at the version of the file so seldom that only a datagram brings anything soon."""
+        watcher.POLL = 5.0  # type: ignore[misc]
 
     async def close(self) -> None:
         """Close both."""

@@ -94,6 +94,7 @@ async def test_processes_that_publish_at_once_see_one_order(path: Path, number: 
 async def test_an_event_reaches_another_process_soon(path: Path) -> None:
     """A datagram wakes the other process; the figure is printed, the bound is loose for a busy machine."""
     async with children(path, 2) as (one, other):
+        await other.ask("listen_only")
         await one.ask("publish", count=300, name="p", pause=0.002)
         seen = await other.ask("delivered", upto=300)
     waits = sorted(at - float(data.split()[2]) for _, data, at in seen)

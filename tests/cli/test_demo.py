@@ -135,7 +135,7 @@ def test_the_feed_says_how_busy_this_machine_is(demo: Running) -> None:
     read(f"{demo.url}/events?topic=public/host&anonymous=1", three)
     readings = [json.loads(event.data) for event in seen]
     assert [reading["seq"] - readings[0]["seq"] for reading in readings] == [0, 1, 2]
-    assert 0.0 < readings[2]["at"] - readings[0]["at"] < 20.0
+    assert 0.5 < readings[2]["at"] - readings[0]["at"] < 10.0
     for reading in readings:
         assert set(reading) == {"seq", "at", "cpu", "memory", "disk", "disk_used", "network"}
         assert all(0 <= reading[name] <= 100 for name in ("cpu", "memory", "disk_used"))

@@ -111,6 +111,7 @@ def test_missing_internals_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         "RequestResponseCycle.send",
         "RequestResponseCycle.response_complete",
         "RequestResponseCycle.chunked_encoding",
+        "RequestResponseCycle.keep_alive",
     ]
     assert RequestResponseCycle is not Older
 

@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ import running as stage
 from running import SECRET, Running, call, eventually, serving
 from servers import RawStream, ask
 from sseal.auth.jwt import sign
+from sseal.server import workers
 
 WORKERS = 4
 
@@ -58,9 +58,9 @@ async def opened(port: int, count: int, stack: contextlib.AsyncExitStack) -> dic
     return found
 
 
-def publish(server: Running, data: str, **fields: str) -> None:
+def publish(server: Running, data: str) -> None:
     """Publish one event."""
-    status, _, body = call(f"{server.url}/events", {"topic": "a", "data": data, **fields}, headers=headers())
+    status, _, body = call(f"{server.url}/events", {"topic": "a", "data": data}, headers=headers())
     assert status == 201, body
 
 
@@ -111,19 +111,8 @@ async def test_a_hangup_replaces_all_workers_one_by_one(server: Running) -> None
         before = set(children(server))
         os.kill(server.process.pid, signal.SIGHUP)
 
-        def taken() -> bool:
-            # A connection that a worker at its end has accepted and not read yet is cut.
-            with contextlib.suppress(OSError, HTTPException):
-                publish(server, "meanwhile", key=str(number))
-                return True
-            return False
-
-        number = 0
-
         def all_new() -> bool:
-            nonlocal number
-            number += 1
-            eventually(taken, 10.0, "a worker that takes an event")
+            publish(server, "meanwhile")
             now = set(children(server))
             return len(now) == WORKERS and not now & before
 
@@ -231,3 +220,43 @@ def test_two_serves_do_not_share_a_port_by_accident(server: Running, tmp_path: P
     done = sseal("serve", "--port", str(server.port), "--workers", "2", cwd=tmp_path, jwt_secret=SECRET)
     assert done.returncode != 0
     assert "choose another" in done.stderr
+
+
+class Pretended:
+    """A worker that says nothing, and notes that it is killed."""
+
+    pid, exitcode = 1, None
+
+    def __init__(self, *, ready: bool, silent: float) -> None:
+        self.ready, self.silent, self.killed = ready, silent, False
+        self.process = self
+
+    def heard(self) -> bool:
+        """Say nothing."""
+        return False
+
+    def is_alive(self) -> bool:
+        """Live until killed."""
+        return not self.killed
+
+    def kill(self) -> None:
+        """Note it."""
+        self.killed = True
+
+    def join(self, timeout: float) -> None:
+        """Be gone at once."""
+
+
+def test_a_replacement_has_the_time_to_start_that_the_first_workers_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its first sign of life it is starting, not hanging."""
+    monkeypatch.setattr(workers, "SILENCE", 3.0)
+    monkeypatch.setattr(workers, "START_TIMEOUT", 30.0)
+    starting, hanging, stuck = (
+        Pretended(ready=False, silent=10.0),
+        Pretended(ready=True, silent=10.0),
+        Pretended(ready=False, silent=30.0),
+    )
+    supervisor = workers._Supervisor(lambda index: None)  # type: ignore[arg-type, return-value]
+    supervisor.workers = [starting, hanging, stuck]  # type: ignore[list-item]
+    supervisor._kill_silent(1.0)
+    assert [worker.killed for worker in (starting, hanging, stuck)] == [False, True, True]

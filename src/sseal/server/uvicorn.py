@@ -64,7 +64,7 @@ def missing() -> list[str]:
     fields = RequestResponseCycle.__init__.__code__.co_names
     lacking += [
         f"RequestResponseCycle.{name}"
-        for name in ("disconnected", "response_complete", "chunked_encoding", "response_started")
+        for name in ("disconnected", "response_complete", "chunked_encoding", "response_started", "keep_alive")
         if name not in fields
     ]
     return lacking
@@ -345,7 +345,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End; but whoever has just connected may have sent a request already, and would see it cut off unread."""
-        if self._deadline is None or (self.cycle is not None and not self.cycle.response_complete):
+        if _MISSING or self._deadline is None or (self.cycle is not None and not self.cycle.response_complete):
             super().shutdown()
             return
         self._ending = True
