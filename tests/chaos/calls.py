@@ -78,7 +78,7 @@ async def request(
     """Send one request and read its answer.
 
     :raises NotSentError: no connection could be made.
-    :raises OSError: it was sent, or a part of it, and no answer came.
+    :raises OSError: it was sent, or a part of it, and no whole answer came.
     """
     content = b"" if body is None else json.dumps(body).encode()
     extra = {"Connection": "close", "Content-Length": str(len(content))}
@@ -93,6 +93,15 @@ async def request(
         async with asyncio.timeout(PATIENCE):
             writer.write(head_of(method, path, address, {**extra, **headers}) + content)
             answer = await read_head(reader)
-            return Answer(answer.status, answer.headers, await reader.read())
+            return Answer(answer.status, answer.headers, await _body(reader, answer))
     finally:
         writer.transport.abort()
+
+
+async def _body(reader: asyncio.StreamReader, answer: Answer) -> bytes:
+    """Read a body to its end. A server that is killed between head and body leaves an answer without one."""
+    body = await reader.read()
+    announced = int(answer.headers.get("content-length", len(body)))
+    if len(body) != announced:
+        raise ConnectionResetError(f"an answer of {announced} bytes ended after {len(body)}")
+    return body
