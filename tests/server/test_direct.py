@@ -312,16 +312,19 @@ async def read(client: socket.socket, size: int) -> bytes:
 async def test_a_dead_sink_writes_to_nobody_elses_descriptor(pair: Pair) -> None:
     """Alice's connection is closed and bob's gets her descriptor: her events go nowhere (W4)."""
     alice, alices_end = await pair.connect()
-    number = alice._fd
+    view = alice._view
+    assert view is not None
+    number = view.fileno()
     alice.abort()
-    assert alice._fd == -1
+    assert alice._view is None
+    assert view.fileno() == -1, "not even who still holds it reaches the descriptor"
     alices_end.close()
     for _ in range(20):
         await asyncio.sleep(0)
     bob = None
     for _ in range(50):
         candidate, end = await pair.connect()
-        if candidate._fd == number:
+        if candidate._view is not None and candidate._view.fileno() == number:
             bob = end
             break
     assert bob is not None, "the kernel did not give the descriptor out again"
@@ -340,7 +343,8 @@ async def test_a_sink_forgets_its_descriptor_in_the_step_that_ends_it(end: str, 
         sink.connection_lost(None)
     else:
         getattr(sink, end)()
-    assert sink._fd == -1
+    assert sink._view is None
+    assert not sink.clear
     assert sink.buffered == 0
     sink.put(b"6\r\nsecret\r\n")
     expected = b"0\r\n\r\n" if end in ("close", "shutdown") else b""
@@ -353,6 +357,16 @@ async def test_a_sink_forgets_its_descriptor_in_the_step_that_ends_it(end: str, 
     except ConnectionResetError:
         pass
     assert received == expected
+
+
+async def test_what_is_left_of_a_sink_closes_no_descriptor(pair: Pair) -> None:
+    """A sink whose end nobody told it of takes nothing with it: its descriptor is its transport's (W4)."""
+    sink, client = await pair.connect()
+    number = direct_path.View(fileno=client.fileno())
+    del number
+    sink._view = None
+    sink._transport.write(b"still there")
+    assert await read(client, 11) == b"still there"
 
 
 async def test_a_short_write_goes_on_through_the_transport_in_order(pair: Pair) -> None:
@@ -390,7 +404,7 @@ async def test_a_write_to_a_reset_connection_ends_the_sink(pair: Pair) -> None:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     client.close()
     async with asyncio.timeout(5.0):
-        while sink._fd >= 0:
+        while sink._view is not None:
             sink.put(b"x")
             await asyncio.sleep(0)
         while not pair.owner.left:
@@ -402,13 +416,7 @@ async def test_a_write_to_a_reset_connection_ends_the_sink(pair: Pair) -> None:
 def test_streams_have_the_socket_options_that_bound_them() -> None:
     """Keep-alive, a user timeout of a minute, and little unsent in the kernel (W32)."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
-
-        class Sink:
-            """Just a descriptor."""
-
-            _fd = client.fileno()
-
-        direct_path._tune(Sink())  # type: ignore[arg-type]
+        direct_path._tune(client)
         assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
         assert client.getsockopt(socket.IPPROTO_TCP, direct_path._TCP_NOTSENT_LOWAT) == 16 * 1024
