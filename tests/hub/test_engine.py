@@ -689,7 +689,8 @@ async def test_leaving_frees_everything_at_once() -> None:
         engine = world.engine
         assert engine.connections == {}
         assert engine.topic_count == 0
-        for held in (engine._by_subject, engine._by_family, engine._by_address, engine._readers):
+        registry = engine._registry
+        for held in (registry._by_subject, registry._by_family, registry._by_address, engine._readers._counts):
             assert held == {}
         assert len(engine._timers) == 0
         assert engine.window._covered == {}

@@ -17,8 +17,7 @@ from base64 import b32encode
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from .. import wire
 from ..auth.identity import Identity
@@ -33,19 +32,20 @@ from ..stream.connection import HIGH_WATER, Connection, Sink
 from ..stream.reasons import CloseReason
 from ..stream.states import Input, State
 from ..subscription import Subscription
+from . import notices
+from .canary import Canary
 from .fanout import SLICE, FanOut
 from .index import TopicIndex
-from .replay import Replay, sealed_id
+from .readers import Readers
+from .registry import Registry
+from .replay import Replay
 from .settings import HubSettings
+from .stats import Stats
 from .timers import Timers
 from .window import Frame, Window
 
-__all__ = ["Engine", "Stats"]
+__all__ = ["Engine"]
 
-CANARY_REST: Final = 1.0
-"""Seconds for which one canary answers every asker: `/readyz` is open to all and must not fill the log."""
-CANARY_PATIENCE: Final = 2.0
-"""Seconds a canary may take before the hub counts as not ready."""
 TICK: Final = 0.25
 """Seconds between two looks at the timers."""
 _HEARTBEATS: Final = (wire.HEARTBEAT, b"%x\r\n%b\r\n" % (len(wire.HEARTBEAT), wire.HEARTBEAT))
@@ -56,33 +56,6 @@ PRUNE_EVERY: Final = 240
 
 logger = logging.getLogger("sseal.hub")
 access = logging.getLogger("sseal.access")
-
-
-class Stats:
-    """Counters since the start, read by metrics and `/admin/stats`."""
-
-    __slots__ = (
-        "closed",
-        "connects",
-        "delivered",
-        "fanouts",
-        "gaps",
-        "history_reads",
-        "published",
-        "refused",
-        "writes",
-    )
-
-    def __init__(self) -> None:
-        self.published = 0
-        self.delivered = 0
-        self.writes = 0
-        self.fanouts = 0
-        self.gaps = 0
-        self.history_reads = 0
-        self.connects: dict[str, int] = {}
-        self.refused: dict[str, int] = {}
-        self.closed: dict[str, int] = {}
 
 
 class Engine:
@@ -112,7 +85,6 @@ class Engine:
         self.node = "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
         self.stats = Stats()
         self.revocations = RevocationSet()
-        self.connections: dict[str, Connection] = {}
         self.draining = False
         self.started = False
         self._store = store
@@ -123,11 +95,9 @@ class Engine:
         self._sending_away = False
         self.window = Window(count=settings.window_count, size=settings.window_size)
         self._index = TopicIndex()
-        self._by_subject: dict[tuple[str, str], dict[str, Connection]] = {}
-        self._by_family: dict[str, dict[str, Connection]] = {}
-        self._by_address: dict[str, int] = {}
-        self._readers: dict[str, int] = {}
-        self._confirming: dict[str, asyncio.Future[None]] = {}
+        self._registry = Registry()
+        self.connections = self._registry.by_id
+        self._readers = Readers(self)
         self._timers = Timers(settings.heartbeat, TICK, settings.expiring_notice)
         self._replay = Replay(self, settings.limits.replays)
         self._fan_out = FanOut(
@@ -137,12 +107,7 @@ class Engine:
         self._ticker: asyncio.Task[None] | None = None
         self._ticks = 0
         self._left: deque[Connection] = deque()
-        self._forgotten: set[str] = set()
-        self._canary_topic = f"{CANARY_ROOT}/{self.node}"
-        self._canary: tuple[float, float] | None = None
-        self._canary_lost: float | None = None
-        self._canary_turn = asyncio.Lock()
-        self._canaries: dict[int, asyncio.Future[None]] = {}
+        self._canary = Canary(broker, clock, self.node, head=lambda: self.window.head)
 
     async def start(self) -> None:
         """Open the log and start the timers.
@@ -153,7 +118,7 @@ class Engine:
         await self.broker.open(self)
         self.epoch = self.broker.lineage.epoch
         self.window.head = self.broker.head
-        await self.broker.listen((self._canary_topic,))
+        await self.broker.listen((self._canary.topic,))
         self._ticker = asyncio.create_task(self._tick_forever(), name="sseal-timers")
         self.started = True
 
@@ -213,8 +178,7 @@ class Engine:
         for entry in entries:
             if entry.topics[0].startswith(CANARY_ROOT):
                 self.window.head = entry.offset
-                if (waiting := self._canaries.pop(entry.offset, None)) is not None and not waiting.done():
-                    waiting.set_result(None)
+                self._canary.landed(entry.offset)
                 continue
             frame = Frame(entry, epoch, now)
             self.window.append(frame)
@@ -233,7 +197,7 @@ class Engine:
         self._replay.forget()
         self.window = Window(count=self.settings.window_count, size=self.settings.window_size)
         self.window.head = head
-        for name in self._readers:
+        for name in self._readers.names:
             self.window.cover(name, head)
         logger.warning("the log is in a new epoch", extra={"epoch": lineage.epoch, "head": head, "before": old})
         # Where nothing but the name has changed up to the head, whoever is live has it all, and gets the rest.
@@ -254,7 +218,7 @@ class Engine:
         """Let the readers of these topics ask the history, which knows what is lost; see `Intake`."""
         self._replay.forget()
         some = None if names is None else set(names)
-        for name in list(self._readers) if some is None else some & self._readers.keys():
+        for name in self._readers.names if some is None else self._readers.among(some):
             self.window.cover(name, upto)
         self.window.head = max(self.window.head, upto)
         for connection in list(self.connections.values()):
@@ -276,32 +240,7 @@ class Engine:
 
         :raises Unavailable: it has not come back in time; says since when none has.
         """
-        start = self.clock.monotonic()
-        if self._canary is not None and start - self._canary[0] < CANARY_REST:
-            return self._canary[1]
-        try:
-            async with self._canary_turn, asyncio.timeout(CANARY_PATIENCE):
-                if self._canary is not None and self._canary[0] >= start:
-                    return self._canary[1]  # somebody else's came back while we waited
-                await self._fly()
-        except (TimeoutError, Unavailable) as error:
-            if self._canary_lost is None:
-                self._canary_lost = self.clock.wall()
-            why = error.detail if isinstance(error, Unavailable) else "the log does not give back what it took"
-            since = datetime.fromtimestamp(self._canary_lost, UTC).isoformat(timespec="seconds")
-            raise Unavailable(f"no canary has come back since {since}: {why}", code="broker_lost") from None
-        now = self.clock.monotonic()
-        self._canary, self._canary_lost = (now, now - start), None
-        return now - start
-
-    async def _fly(self) -> None:
-        (offset,) = await self.broker.publish([Draft(topics=(self._canary_topic,), type="canary", data="", ttl=1.0)])
-        if self.window.head < offset:
-            waiting = self._canaries.setdefault(offset, asyncio.get_running_loop().create_future())
-            try:
-                await waiting
-            finally:
-                self._canaries.pop(offset, None)
+        return await self._canary.fly()
 
     @property
     def topic_count(self) -> int:
@@ -325,65 +264,11 @@ class Engine:
 
         :raises Unavailable: the log cannot be asked for them now.
         """
-        names = subscription.topics.names
-        # A name may be held and not vouched for: its confirmation has just failed.
-        fresh = [name for name in names if name not in self._confirming and not self.window.vouches_for(name)]
-        asked = [self._confirming[name] for name in names if name in self._confirming]
-        for name in names:
-            self._readers[name] = self._readers.get(name, 0) + 1
-        try:
-            if fresh:
-                await self._confirm(fresh)
-            for future in asked:  # another stream of the topic came first, and its request is under way
-                await asyncio.shield(future)
-        except BaseException:
-            self.unlisten(subscription)
-            raise
-
-    async def _confirm(self, names: list[str]) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self._confirming |= dict.fromkeys(names, future)
-        epoch = self.epoch
-        try:
-            confirmed = await self.broker.listen(names)
-        except BaseException as error:
-            future.set_exception(Unavailable(str(error), code=getattr(error, "code", "unavailable")))
-            future.exception()  # it may be that nobody else waits for it
-            raise
-        finally:
-            for name in names:
-                if self._confirming.get(name) is future:
-                    del self._confirming[name]
-        if epoch == self.epoch:  # else `turned` has covered them
-            for name in names:
-                if name in self._readers:
-                    self.window.cover(name, confirmed)
-        future.set_result(None)
+        await self._readers.listen(subscription)
 
     def unlisten(self, subscription: Subscription) -> None:
         """Give a hold back; the last reader of a topic ends its delivery."""
-        gone = []
-        for name in subscription.topics.names:
-            self._readers[name] -= 1
-            if not self._readers[name]:
-                del self._readers[name]
-                self.window.uncover(name)
-                gone.append(name)
-        if gone and self.started:
-            if not self._forgotten:
-                asyncio.get_running_loop().call_soon(self._forget)
-            self._forgotten.update(gone)
-
-    def _forget(self) -> None:
-        """Tell the log, once per turn of the loop, which topics have no reader any more."""
-        if self.started:
-            self.spawn(self._forget_topics())
-
-    async def _forget_topics(self) -> None:
-        gone = [name for name in self._forgotten if name not in self._readers]
-        self._forgotten.clear()
-        if gone:
-            await self.broker.forget(gone)
+        self._readers.unlisten(subscription)
 
     def enter(self, connection: Connection) -> None:
         """Put a stream into the index and check it against the revocations, in one step (W17).
@@ -397,14 +282,8 @@ class Engine:
         if self.draining or not self.started:
             raise Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
         self._check(identity)
-        self.connections[connection.id] = connection
+        self._registry.add(connection)
         self._index.add(connection)
-        if identity.subject is not None:
-            self._by_subject.setdefault((identity.issuer, identity.subject), {})[connection.id] = connection
-        if identity.family is not None:
-            self._by_family.setdefault(identity.family, {})[connection.id] = connection
-        if connection.address:
-            self._by_address[connection.address] = self._by_address.get(connection.address, 0) + 1
         self._timers.add(connection)
         self.stats.connects[identity.way] = self.stats.connects.get(identity.way, 0) + 1
 
@@ -425,25 +304,17 @@ class Engine:
 
     def leave(self, connection: Connection, reason: CloseReason) -> None:
         """Take a stream out of everything, at once; calling it twice is fine."""
-        if self.connections.pop(connection.id, None) is None:
+        if not self._registry.remove(connection):
             return
         connection.apply(Input.CLOSE)
         connection.closed_by = reason
         connection.sink = None  # the two know each other: without this only the garbage collector frees them
         self._index.remove(connection)
         self._timers.remove(connection)
-        identity = connection.subscription.identity
-        if identity.subject is not None:
-            _remove(self._by_subject, (identity.issuer, identity.subject), connection)
-        if identity.family is not None:
-            _remove(self._by_family, identity.family, connection)
-        if connection.address:
-            self._by_address[connection.address] -= 1
-            if not self._by_address[connection.address]:
-                del self._by_address[connection.address]
         self.unlisten(connection.subscription)
         self.stats.closed[reason.name] = self.stats.closed.get(reason.name, 0) + 1
         if access.isEnabledFor(logging.INFO):
+            identity = connection.subscription.identity
             access.info(
                 "stream closed",
                 extra={
@@ -496,26 +367,18 @@ class Engine:
         if reason in (reasons.CUT, reasons.STALLED):
             sink.abort()
             return
-        farewell = b""
-        if reason.session is not None:
-            farewell += self._auth_event(connection, reason.session)
-        if reason.reconnect is not None:
-            if retry_ms is not None and reason.reconnect:
-                farewell += wire.retry_line(retry_ms)
-            farewell += wire.bye_event(reason=reason.name, reconnect=reason.reconnect)
-        if farewell and sink.buffered <= HIGH_WATER:
-            sink.write(farewell)
+        words = notices.farewell(connection, reason, retry_ms)
+        if words and sink.buffered <= HIGH_WATER:
+            sink.write(words)
         sink.close()
 
     def streams_of(self, identity: Identity) -> list[Connection]:
         """Return the open streams of a subject, oldest first."""
-        if identity.subject is None:
-            return []
-        return list(self._by_subject.get((identity.issuer, identity.subject), {}).values())
+        return self._registry.of(identity)
 
     def streams_from(self, address: str) -> int:
         """Count the open streams of a client address."""
-        return self._by_address.get(address, 0)
+        return self._registry.count_from(address)
 
     def replayable(self, connection: Connection) -> bool:
         """Tell whether a stream can be given what it missed: by the window, or by a log that is in reach."""
@@ -523,7 +386,7 @@ class Engine:
 
     def supersede(self, family: str | None, keep: Connection | None = None) -> None:
         """End every stream of a family but one (W14)."""
-        for other in list(self._by_family.get(family, {}).values()) if family is not None else ():
+        for other in self._registry.of_family(family):
             if other is not keep:
                 self.close(other, reasons.SUPERSEDED)
 
@@ -533,7 +396,7 @@ class Engine:
 
     def dismiss(self, connection: Connection, reason: CloseReason) -> None:
         """End a stream that may come back in a while."""
-        self.close(connection, reason, retry_ms=self._jittered(self.settings.retry_ms))
+        self.close(connection, reason, retry_ms=notices.jittered(self.settings.retry_ms))
 
     # -- identity of live streams -----------------------------------------------------------------------
 
@@ -545,7 +408,7 @@ class Engine:
         if not self.revocations.add(revocation):
             return 0
         if revocation.kind == "family":
-            candidates = list(self._by_family.get(revocation.value, {}).values())
+            candidates = self._registry.of_family(revocation.value)
         else:
             candidates = list(self.connections.values())
         ended = [c for c in candidates if revocation.concerns(c.subscription.identity)]
@@ -664,24 +527,11 @@ class Engine:
         sink = connection.sink
         # Notices do not pile up for a reader that takes nothing: a refresh has its HTTP answer beside them.
         if connection.state is not State.CLOSED and sink is not None and sink.buffered <= HIGH_WATER:
-            sink.write(self._auth_event(connection, session))
-
-    def _auth_event(self, connection: Connection, session: str, event_id: str | None = None) -> bytes:
-        subscription = connection.subscription
-        return wire.auth_event(
-            session=session,  # type: ignore[arg-type]
-            connection=connection.id,
-            subject=subscription.identity.subject,
-            topics=subscription.topics.names,
-            expires_at=subscription.identity.expires_at,
-            id=event_id,
-        )
+            sink.write(notices.auth_event(connection, session))
 
     def opening(self, connection: Connection) -> bytes:
         """Return the first body of a stream: ``retry:`` and ``auth`` with the starting position (W1)."""
-        start = self.start_of(connection)
-        retry = wire.retry_line(self._jittered(self.settings.retry_ms))
-        return retry + self._auth_event(connection, "valid", sealed_id(connection, start))
+        return notices.opening(connection, self.start_of(connection), notices.jittered(self.settings.retry_ms))
 
     def start_of(self, connection: Connection) -> Position:
         """Return the position a stream starts from: the presented one, unless it lies ahead of the log."""
@@ -710,10 +560,6 @@ class Engine:
             if start + size < len(streams) and self.clock.monotonic() < end:
                 await asyncio.sleep(0.02)
 
-    def _jittered(self, milliseconds: int) -> int:
-        """Spread reconnects by a quarter, so that they do not come back as one wave."""
-        return round(milliseconds * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret
-
     def spawn(self, work: Awaitable[None]) -> None:
         """Run something in the background, until the engine stops."""
 
@@ -728,10 +574,3 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("background work failed", exc_info=error)
-
-
-def _remove(index: dict[Any, dict[str, Connection]], key: object, connection: Connection) -> None:
-    streams = index[key]
-    streams.pop(connection.id, None)
-    if not streams:
-        del index[key]

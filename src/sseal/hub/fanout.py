@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from ..brokers import Broker
 from ..clock import Clock
@@ -16,6 +16,7 @@ from ..stream.states import State
 from .index import Group, TopicIndex
 from .settings import HubSettings
 from .shelf import BATCH_COUNT, BATCH_SIZE
+from .stats import Stats
 from .window import Frame, Framer
 
 __all__ = ["SLICE", "FanOut"]
@@ -39,14 +40,6 @@ Run = tuple[int, int, int, Framer, list[Connection]]
 logger = logging.getLogger("sseal.hub")
 
 
-class Counters(Protocol):
-    """What a fan-out counts; see `sseal.hub.engine.Stats`."""
-
-    delivered: int
-    writes: int
-    fanouts: int
-
-
 class FanOut:
     """Frames that wait, and the batch that is being written.
 
@@ -62,7 +55,7 @@ class FanOut:
         clock: Clock,
         settings: HubSettings,
         index: TopicIndex,
-        stats: Counters,
+        stats: Stats,
         *,
         stall: Callable[[Connection], None],
         recover: Callable[[], None],

@@ -19,10 +19,12 @@ from ..stream.connection import HIGH_WATER, Connection, Sink
 from ..stream.reasons import CloseReason
 from ..stream.states import Input, State
 from ..subscription import Subscription
+from .notices import sealed_id
 from .shelf import Key, Sheet, Shelf
+from .stats import Stats
 from .window import Frame, Framer, Window
 
-__all__ = ["PATIENCE", "Host", "Replay", "sealed_id"]
+__all__ = ["PATIENCE", "Host", "Replay"]
 
 PAGE_SIZE: Final = 500
 """Entries of one history page: about the high-water mark in ordinary events."""
@@ -32,15 +34,6 @@ PATIENCE: Final = 5.0
 logger = logging.getLogger("sseal.hub")
 
 
-class Counters(Protocol):
-    """What a replay counts; see `sseal.hub.engine.Stats`."""
-
-    delivered: int
-    writes: int
-    gaps: int
-    history_reads: int
-
-
 class Host(Protocol):
     """What a replay needs of the engine around it."""
 
@@ -48,11 +41,7 @@ class Host(Protocol):
     clock: Clock
     window: Window
     epoch: str
-
-    @property
-    def stats(self) -> Counters:
-        """The counters of the hub."""
-        ...
+    stats: Stats
 
     def dismiss(self, connection: Connection, reason: CloseReason) -> None:
         """End a stream that may come back in a while."""
@@ -307,11 +296,6 @@ class Replay:
 
     def _later(self, step: Callable[[Connection], None], connection: Connection) -> None:
         asyncio.get_running_loop().call_soon(step, connection)
-
-
-def sealed_id(connection: Connection, position: Position) -> str:
-    """Return an event id for this stream: the position, on ticket streams with the resume token before it."""
-    return str(position) if connection.token is None else f"{connection.token.decode()}_{position}"
 
 
 def _catching_up(connection: Connection) -> bool:

@@ -1,0 +1,55 @@
+"""What a hub itself says on a stream: how it begins, how its session stands, how it ends."""
+
+from __future__ import annotations
+
+import random
+
+from .. import wire
+from ..position import Position
+from ..stream.connection import Connection
+from ..stream.reasons import CloseReason
+
+__all__ = ["auth_event", "farewell", "jittered", "opening", "sealed_id"]
+
+
+def opening(connection: Connection, start: Position, retry_ms: int) -> bytes:
+    """Return the first body of a stream: ``retry:`` and ``auth`` with the starting position (W1)."""
+    return wire.retry_line(retry_ms) + auth_event(connection, "valid", sealed_id(connection, start))
+
+
+def auth_event(connection: Connection, session: str, event_id: str | None = None) -> bytes:
+    """Return the event that says how a stream's session stands."""
+    subscription = connection.subscription
+    return wire.auth_event(
+        session=session,  # type: ignore[arg-type]
+        connection=connection.id,
+        subject=subscription.identity.subject,
+        topics=subscription.topics.names,
+        expires_at=subscription.identity.expires_at,
+        id=event_id,
+    )
+
+
+def farewell(connection: Connection, reason: CloseReason, retry_ms: int | None) -> bytes:
+    """Return the events with which a stream ends for a reason; empty for one that ends without a word.
+
+    :param retry_ms: after what time to come back, where the reason allows that.
+    """
+    words = b""
+    if reason.session is not None:
+        words += auth_event(connection, reason.session)
+    if reason.reconnect is not None:
+        if retry_ms is not None and reason.reconnect:
+            words += wire.retry_line(retry_ms)
+        words += wire.bye_event(reason=reason.name, reconnect=reason.reconnect)
+    return words
+
+
+def sealed_id(connection: Connection, position: Position) -> str:
+    """Return an event id for this stream: the position, on ticket streams with the resume token before it."""
+    return str(position) if connection.token is None else f"{connection.token.decode()}_{position}"
+
+
+def jittered(milliseconds: int) -> int:
+    """Spread reconnects by a quarter, so that they do not come back as one wave."""
+    return round(milliseconds * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret
