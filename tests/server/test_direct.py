@@ -362,7 +362,7 @@ async def test_a_sink_forgets_its_descriptor_in_the_step_that_ends_it(end: str, 
 async def test_what_is_left_of_a_sink_closes_no_descriptor(pair: Pair) -> None:
     """A sink whose end nobody told it of takes nothing with it: its descriptor is its transport's (W4)."""
     sink, client = await pair.connect()
-    number = direct_path.View(fileno=client.fileno())
+    number = direct_path.View(client.fileno())
     del number
     sink._view = None
     sink._transport.write(b"still there")
@@ -384,6 +384,20 @@ async def test_a_short_write_goes_on_through_the_transport_in_order(pair: Pair) 
     assert sink.buffered == 0
     sink.put(b"direct again")
     assert await read(client, 12) == b"direct again"
+
+
+async def test_a_send_never_waits_whatever_the_default_timeout_of_the_app(pair: Pair) -> None:
+    """`socket.setdefaulttimeout` is the app's: the event loop must not wait for a reader because of it."""
+    socket.setdefaulttimeout(5.0)
+    try:
+        sink, _ = await pair.connect(receive_buffer=4096)
+    finally:
+        socket.setdefaulttimeout(None)
+    view = sink._view
+    assert view is not None
+    with pytest.raises(BlockingIOError):  # and not TimeoutError, five seconds later
+        while True:
+            view.send(b"x" * 65536)
 
 
 async def test_closing_cannot_hang_on_a_reader_that_does_not_read(pair: Pair) -> None:

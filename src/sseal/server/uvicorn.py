@@ -81,6 +81,10 @@ class View(socket.SocketType):
 
     __slots__ = ()
 
+    def __init__(self, number: int) -> None:
+        super().__init__(fileno=number)
+        self.setblocking(False)  # with the app's `socket.setdefaulttimeout` a send to a full socket would wait
+
     def __del__(self) -> None:
         """Do nothing, where the base class would close the descriptor, whosever it is by now (W4)."""
 
@@ -102,7 +106,7 @@ class DirectSink(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
         self._transport = transport
         self._connections = connections
-        self._view: View | None = View(fileno=transport.get_extra_info("socket").fileno())
+        self._view: View | None = View(transport.get_extra_info("socket").fileno())
         _tune(self._view)
         self.clear = False
         self._surplus = 0
