@@ -578,6 +578,20 @@ async def test_expiry_announces_itself_then_ends_the_stream() -> None:
         assert reader.connection.id not in world.engine.connections
 
 
+async def test_a_stream_that_cannot_be_taken_out_gets_nothing_all_the_same() -> None:
+    """Whatever goes wrong while a stream is ended, it has ended: what is revoked reads nothing more (W17)."""
+    async with World() as world:
+        identity = Identity(subject="alice", way="ticket", family="one")
+        reader = await world.read("a", identity=identity)
+        other = replace(identity, family="another")  # under which nobody has entered
+        reader.connection.subscription = replace(reader.connection.subscription, identity=other)
+        with pytest.raises(KeyError):
+            world.engine.close(reader.connection, reasons.REVOKED)
+        await world.publish("a", "secret")
+        await world.settle()
+        assert reader.data == []
+
+
 async def test_refresh_extends_a_stream_in_place() -> None:
     """After a refresh the old end passes without effect, and the new one is announced again."""
     async with World() as world:

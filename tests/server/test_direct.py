@@ -362,8 +362,8 @@ async def test_a_sink_forgets_its_descriptor_in_the_step_that_ends_it(end: str, 
 async def test_what_is_left_of_a_sink_closes_no_descriptor(pair: Pair) -> None:
     """A sink whose end nobody told it of takes nothing with it: its descriptor is its transport's (W4)."""
     sink, client = await pair.connect()
-    number = direct_path.View(client.fileno())
-    del number
+    view = direct_path.View(client.fileno())
+    del view
     sink._view = None
     sink._transport.write(b"still there")
     assert await read(client, 11) == b"still there"
@@ -386,6 +386,24 @@ async def test_a_short_write_goes_on_through_the_transport_in_order(pair: Pair) 
     assert await read(client, 12) == b"direct again"
 
 
+async def test_nothing_passes_what_an_abort_has_dropped(pair: Pair) -> None:
+    """Whoever aborts a transport that holds a rest: what is put before the sink hears of it goes nowhere either."""
+    sink, client = await pair.connect(receive_buffer=4096)
+    sink.put(b"x" * (8 * 1024 * 1024))
+    assert not sink.clear
+    sink._transport.abort()
+    received = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            received += client.recv(65536)  # so that the kernel has room again
+    sink.put(b"late")
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(10.0):
+            while piece := await asyncio.get_running_loop().sock_recv(client, 65536):
+                received += piece
+    assert set(received) == {ord("x")}
+
+
 async def test_a_send_never_waits_whatever_the_default_timeout_of_the_app(pair: Pair) -> None:
     """`socket.setdefaulttimeout` is the app's: the event loop must not wait for a reader because of it."""
     socket.setdefaulttimeout(5.0)
@@ -398,6 +416,8 @@ async def test_a_send_never_waits_whatever_the_default_timeout_of_the_app(pair: 
     with pytest.raises(BlockingIOError):  # and not TimeoutError, five seconds later
         while True:
             view.send(b"x" * 65536)
+    sink.put(b"the rest")
+    assert sink.buffered == len(b"the rest"), "it waits in the transport, and the stream goes on"
 
 
 async def test_closing_cannot_hang_on_a_reader_that_does_not_read(pair: Pair) -> None:
@@ -489,9 +509,17 @@ async def test_a_request_head_that_does_not_come_to_an_end_is_cut_off(tmp_path: 
             writer.close()
         async with ask(running.port, "/events?topic=a", headers=HEADERS) as stream:
             await stream.until("auth")
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            half = b"GET /events?topic=a HTTP/1.1\r\nHost: x\r\nX-User: alice\r\n\r\nGET /healthz HTTP/1.1\r\n"
+            writer.write(half)  # of a second request, which is dropped and not waited for (W33)
+            async with asyncio.timeout(10.0):
+                await reader.readuntil(b"event: auth\n")
             await asyncio.sleep(1.5)  # longer than a head may take: that a stream lives is what is promised
             await publish(running.port, "a", "1")
             await stream.until(data="1")
+            async with asyncio.timeout(10.0):
+                await reader.readuntil(b"data: 1\n")
+            writer.close()
 
 
 @pytest.mark.parametrize("sends", [True, False])

@@ -11,7 +11,7 @@ from ..brokers import CANARY_ROOT, Broker, Draft
 from ..clock import Clock
 from ..errors import Unavailable
 
-__all__ = ["PATIENCE", "REST", "Canary"]
+__all__ = ["Canary"]
 
 REST: Final = 1.0
 """Seconds for which one canary answers every asker: `/readyz` is open to all and must not fill the log."""

@@ -15,7 +15,7 @@ import secrets
 import time
 from base64 import b32encode
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -96,7 +96,6 @@ class Engine:
         self.window = Window(count=settings.window_count, size=settings.window_size)
         self._index = TopicIndex()
         self._registry = Registry()
-        self.connections = self._registry.by_id
         self._readers = Readers(self)
         self._timers = Timers(settings.heartbeat, TICK, settings.expiring_notice)
         self._replay = Replay(self, settings.limits.replays)
@@ -135,6 +134,11 @@ class Engine:
             task.cancel()
         self._fan_out.stop()
         await self.broker.close()
+
+    @property
+    def connections(self) -> Mapping[str, Connection]:
+        """The open streams by id, oldest first."""
+        return self._registry.by_id
 
     @property
     def position(self) -> Position:
@@ -304,13 +308,14 @@ class Engine:
 
     def leave(self, connection: Connection, reason: CloseReason) -> None:
         """Take a stream out of everything, at once; calling it twice is fine."""
-        if not self._registry.remove(connection):
+        if connection.id not in self.connections:
             return
         connection.apply(Input.CLOSE)
         connection.closed_by = reason
         connection.sink = None  # the two know each other: without this only the garbage collector frees them
         self._index.remove(connection)
         self._timers.remove(connection)
+        self._registry.remove(connection)
         self.unlisten(connection.subscription)
         self.stats.closed[reason.name] = self.stats.closed.get(reason.name, 0) + 1
         if access.isEnabledFor(logging.INFO):
@@ -374,7 +379,7 @@ class Engine:
 
     def streams_of(self, identity: Identity) -> list[Connection]:
         """Return the open streams of a subject, oldest first."""
-        return self._registry.of(identity)
+        return self._registry.of_subject(identity)
 
     def streams_from(self, address: str) -> int:
         """Count the open streams of a client address."""
@@ -396,7 +401,7 @@ class Engine:
 
     def dismiss(self, connection: Connection, reason: CloseReason) -> None:
         """End a stream that may come back in a while."""
-        self.close(connection, reason, retry_ms=notices.jittered(self.settings.retry_ms))
+        self.close(connection, reason, retry_ms=_jittered(self.settings.retry_ms))
 
     # -- identity of live streams -----------------------------------------------------------------------
 
@@ -531,7 +536,7 @@ class Engine:
 
     def opening(self, connection: Connection) -> bytes:
         """Return the first body of a stream: ``retry:`` and ``auth`` with the starting position (W1)."""
-        return notices.opening(connection, self.start_of(connection), notices.jittered(self.settings.retry_ms))
+        return notices.opening(connection, self.start_of(connection), _jittered(self.settings.retry_ms))
 
     def start_of(self, connection: Connection) -> Position:
         """Return the position a stream starts from: the presented one, unless it lies ahead of the log."""
@@ -574,3 +579,8 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("background work failed", exc_info=error)
+
+
+def _jittered(milliseconds: int) -> int:
+    """Spread reconnects by a quarter, so that they do not come back as one wave."""
+    return round(milliseconds * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret

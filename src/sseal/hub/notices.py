@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import random
-
 from .. import wire
 from ..position import Position
 from ..stream.connection import Connection
 from ..stream.reasons import CloseReason
 
-__all__ = ["auth_event", "farewell", "jittered", "opening", "sealed_id"]
+__all__ = ["auth_event", "farewell", "opening"]
 
 
 def opening(connection: Connection, start: Position, retry_ms: int) -> bytes:
     """Return the first body of a stream: ``retry:`` and ``auth`` with the starting position (W1)."""
-    return wire.retry_line(retry_ms) + auth_event(connection, "valid", sealed_id(connection, start))
+    return wire.retry_line(retry_ms) + auth_event(connection, "valid", connection.event_id(start))
 
 
 def auth_event(connection: Connection, session: str, event_id: str | None = None) -> bytes:
@@ -43,13 +41,3 @@ def farewell(connection: Connection, reason: CloseReason, retry_ms: int | None) 
             words += wire.retry_line(retry_ms)
         words += wire.bye_event(reason=reason.name, reconnect=reason.reconnect)
     return words
-
-
-def sealed_id(connection: Connection, position: Position) -> str:
-    """Return an event id for this stream: the position, on ticket streams with the resume token before it."""
-    return str(position) if connection.token is None else f"{connection.token.decode()}_{position}"
-
-
-def jittered(milliseconds: int) -> int:
-    """Spread reconnects by a quarter, so that they do not come back as one wave."""
-    return round(milliseconds * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret

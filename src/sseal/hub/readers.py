@@ -11,7 +11,7 @@ from ..errors import Unavailable
 from ..subscription import Subscription
 from .window import Window
 
-__all__ = ["Host", "Readers"]
+__all__ = ["Readers"]
 
 
 class Host(Protocol):
@@ -37,12 +37,12 @@ class Readers:
         self._host = host
         self._counts: dict[str, int] = {}
         self._confirming: dict[str, asyncio.Future[None]] = {}
-        self._left: set[str] = set()
+        self._unread: set[str] = set()
 
     @property
-    def names(self) -> Iterable[str]:
+    def names(self) -> list[str]:
         """The topics and patterns that have readers."""
-        return self._counts.keys()
+        return list(self._counts)
 
     def among(self, names: Iterable[str]) -> list[str]:
         """Return those of some topics and patterns that have readers."""
@@ -98,9 +98,9 @@ class Readers:
                 self._host.window.uncover(name)
                 gone.append(name)
         if gone and self._host.started:
-            if not self._left:
+            if not self._unread:
                 asyncio.get_running_loop().call_soon(self._forget)
-            self._left.update(gone)
+            self._unread.update(gone)
 
     def _forget(self) -> None:
         """Tell the log, once per turn of the loop, which topics have no reader any more."""
@@ -108,7 +108,7 @@ class Readers:
             self._host.spawn(self._forget_topics())
 
     async def _forget_topics(self) -> None:
-        gone = [name for name in self._left if name not in self._counts]
-        self._left.clear()
+        gone = [name for name in self._unread if name not in self._counts]
+        self._unread.clear()
         if gone:
             await self._host.broker.forget(gone)

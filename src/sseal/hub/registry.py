@@ -33,22 +33,20 @@ class Registry:
         if connection.address:
             self._by_address[connection.address] = self._by_address.get(connection.address, 0) + 1
 
-    def remove(self, connection: Connection) -> bool:
-        """Let it be found no more; return False if it was not there."""
-        if self.by_id.pop(connection.id, None) is None:
-            return False
+    def remove(self, connection: Connection) -> None:
+        """Let it be found no more."""
+        del self.by_id[connection.id]
         identity = connection.subscription.identity
         if identity.subject is not None:
-            _remove(self._by_subject, (identity.issuer, identity.subject), connection)
+            _drop(self._by_subject, (identity.issuer, identity.subject), connection)
         if identity.family is not None:
-            _remove(self._by_family, identity.family, connection)
+            _drop(self._by_family, identity.family, connection)
         if connection.address:
             self._by_address[connection.address] -= 1
             if not self._by_address[connection.address]:
                 del self._by_address[connection.address]
-        return True
 
-    def of(self, identity: Identity) -> list[Connection]:
+    def of_subject(self, identity: Identity) -> list[Connection]:
         """Return the streams of a subject, oldest first; those of nobody in particular are nobody's."""
         if identity.subject is None:
             return []
@@ -63,7 +61,7 @@ class Registry:
         return self._by_address.get(address, 0)
 
 
-def _remove(index: dict[Any, dict[str, Connection]], key: object, connection: Connection) -> None:
+def _drop(index: dict[Any, dict[str, Connection]], key: object, connection: Connection) -> None:
     streams = index[key]
     streams.pop(connection.id, None)
     if not streams:

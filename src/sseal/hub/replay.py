@@ -19,7 +19,6 @@ from ..stream.connection import HIGH_WATER, Connection, Sink
 from ..stream.reasons import CloseReason
 from ..stream.states import Input, State
 from ..subscription import Subscription
-from .notices import sealed_id
 from .shelf import Key, Sheet, Shelf
 from .stats import Stats
 from .window import Frame, Framer, Window
@@ -287,7 +286,7 @@ class Replay:
                 from_=None if unknown else str(start),
                 to=str(to),
                 reason=connection.gap,
-                id=sealed_id(connection, to),
+                id=connection.event_id(to),
             )
         )
         connection.gap = None

@@ -94,7 +94,8 @@ class DirectSink(asyncio.Protocol):
 
     With nothing buffered it sends on the socket itself; a short write hands the rest to the transport without a
     copy. Once dead it has forgotten its descriptor in the same synchronous step, because the kernel may give that
-    number to somebody else's connection at once (W4).
+    number to somebody else's connection at once (W4). It hears of every end but one: uvloop's ``loop.close()``
+    tells nobody, so a hub stops before its loop is closed.
 
     :ivar clear: nothing is buffered, and it is not dead.
     """
@@ -131,6 +132,8 @@ class DirectSink(asyncio.Protocol):
         if view is None:
             return
         if not self.clear:
+            if self._transport.is_closing():
+                return  # an abort may have emptied its buffer: nothing may pass what was dropped
             if self._transport.get_write_buffer_size():
                 self._transport.write(framed)
                 return
@@ -168,9 +171,11 @@ class DirectSink(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Called by uvicorn when it shuts down: a stream nobody drained ends now."""
-        if self._owner is not None:
-            self._owner.gone(self._connection)
-        self.close()
+        try:
+            if self._owner is not None:
+                self._owner.gone(self._connection)
+        finally:
+            self.close()
 
     def data_received(self, data: bytes) -> None:
         """Drop what the client sends, up to a bound."""
@@ -420,15 +425,16 @@ class StreamProtocol(HttpToolsProtocol):
         if transport is None or transport.is_closing():
             return None
         sink = DirectSink(transport, self.connections)
+        transport.set_write_buffer_limits(high=0)
+        transport.set_protocol(sink)  # from here on it hears of its end
         cycle.disconnected = True  # whatever middleware still sends goes nowhere
         cycle.message_event.set()
+        self._stop_waiting()  # for the rest of a request behind this one, which is dropped (W33)
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self.flow.resume_writing()
         self.connections.discard(self)
         self.connections.add(sink)  # type: ignore[arg-type]
-        transport.set_write_buffer_limits(high=0)
-        transport.set_protocol(sink)
         self.cycle = None  # type: ignore[assignment]
         self.parser = None  # type: ignore[assignment]
         self.pipeline.clear()

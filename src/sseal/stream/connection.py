@@ -141,6 +141,10 @@ class Connection:
         """Tell whether a new frame is to be written now: LIVE, and not given before (W5)."""
         return self.state is State.LIVE and self.position < offset
 
+    def event_id(self, position: Position) -> str:
+        """Return an event id for this stream: the position, on ticket streams with the resume token before it."""
+        return str(position) if self.token is None else f"{self.token.decode()}_{position}"
+
     def apply(self, event: Input) -> State:
         """Move through the table; return the state it is in now."""
         self.state = TABLE[self.state, event]
