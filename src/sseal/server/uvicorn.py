@@ -75,7 +75,7 @@ if _MISSING:
 class View(socket.SocketType):
     """A socket that its transport owns and closes: nothing is closed with this object.
 
-    ``send(2)`` on it is 0.4 µs cheaper than ``write(2)`` on the descriptor, which goes by way of the file and its
+    ``send(2)`` on it is cheaper than ``write(2)`` on the descriptor, which goes by way of the file and its
     inode: memory that is out of the caches when a stream's turn comes (bench/profile.md).
     """
 
