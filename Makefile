@@ -31,7 +31,7 @@ soak: ## Ten minutes of churn on each engine, after which hubs must be as large 
 	@SSEAL_SOAK=$${SSEAL_SOAK:-600} .venv/bin/pytest tests/chaos/test_soak.py $(ARGS)
 
 cluster: ## Start Redis, two hubs and nginx on loopback, to try (ARGS=--port 9000)
-	@scripts/setup --test
+	@scripts/setup --cluster
 	@scripts/cluster $(ARGS)
 
 bench: ## Measure sseal beside others; takes a quarter of an hour (ARGS=--quick for a look)
