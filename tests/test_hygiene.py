@@ -125,7 +125,7 @@ def test_lock_files_pin_every_dependency() -> None:
 
 
 def test_lock_files_hold_on_every_python_and_for_every_pip() -> None:
-    """Locks keep markers of versions other than the one they were made on, extras that an old pip compares, and hashes."""
+    """Locks keep every hash, the markers of other Pythons, and the extras that an old pip compares."""
     for lock in (name for name in tracked() if name.name.startswith("requirements") and name.suffix == ".lock"):
         pins = re.split(r"\n(?=\S)", (text_of(lock) or "").strip())
         assert [pin.split()[0] for pin in pins if "--hash=sha256:" not in pin] == [], lock
