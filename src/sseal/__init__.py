@@ -1,12 +1,43 @@
-"""Authenticated server-sent events: a hub for any ASGI app, or on its own, and clients."""
+"""Authenticated server-sent events: a hub for any ASGI app, or on its own, and clients.
+
+The public names are loaded when they are asked for (PEP 562), so that ``import sseal.client`` loads no server.
+"""
 
 from __future__ import annotations
 
-from .application import Hub
-from .auth.identity import Grants, Identity
-from .errors import SsealError
-from .hub.settings import HubSettings
-from .limits import Limits
-from .publisher import Publisher
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .application import Hub
+    from .auth.identity import Grants, Identity
+    from .errors import SsealError
+    from .hub.settings import HubSettings
+    from .limits import Limits
+    from .publisher import Publisher
 
 __all__ = ["Grants", "Hub", "HubSettings", "Identity", "Limits", "Publisher", "SsealError"]
+
+_HOMES = {
+    "Grants": "auth.identity",
+    "Hub": "application",
+    "HubSettings": "hub.settings",
+    "Identity": "auth.identity",
+    "Limits": "limits",
+    "Publisher": "publisher",
+    "SsealError": "errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name, once."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -35,13 +35,12 @@ from .brokers import Retention
 from .brokers.connect import connect as connect_broker
 from .clock import Clock, SystemClock
 from .errors import InvalidInput, SsealError, Unavailable
+from .extras import MissingPackage, needed
 from .hub.cluster import Cluster
 from .hub.engine import Engine
 from .hub.settings import HubSettings
-from .identity_sources.accounts import Accounts
 from .identity_sources.bearer import Bearer
 from .identity_sources.connect import connect as connect_store
-from .identity_sources.jwks import JwksSource
 from .identity_sources.sessions import Sessions
 from .identity_sources.tickets import Tickets
 from .limits import RateLimiter
@@ -49,7 +48,10 @@ from .publisher import draft
 from .stream import reasons
 from .stream.connection import Connection
 from .telemetry import redaction
-from .telemetry.metrics import exporter
+
+if TYPE_CHECKING:
+    from .identity_sources.accounts import Accounts
+    from .identity_sources.jwks import JwksSource
 
 __all__ = ["Hub"]
 
@@ -76,6 +78,7 @@ class Hub:
         topic to ``since`` (Unix seconds, or None).
     :param clock: where time comes from; for tests.
     :raises InvalidInput: a setting is wrong; names it.
+    :raises MissingPackage: a setting needs a package that is not installed; names both, and what to type.
     """
 
     def __init__(
@@ -129,10 +132,10 @@ class Hub:
             cluster=self._cluster,
             count=self._count,
             bearer=bearer,
-            accounts=None if settings.accounts is None else Accounts(Path(settings.accounts)),
+            accounts=_accounts(settings),
             authenticate=authenticate,
             redacted=redaction.installed,
-            metrics=exporter(self.engine),
+            metrics=_metrics(self.engine),
             rates=RateLimiter(clock),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -320,6 +323,8 @@ class Hub:
             grants_claim=settings.grants_claim,
         )
         if settings.jwt_jwks_url is not None:
+            with needed("jwt_jwks_url", "server"):
+                from .identity_sources.jwks import JwksSource
             self._jwks = JwksSource(settings.jwt_jwks_url, verifier, clock)
         return Bearer(verifier, self._jwks)
 
@@ -447,6 +452,23 @@ def _call_previous(previous: Callable[..., Any] | int | None, number: int, frame
     elif previous == signal.SIG_DFL:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
+
+
+def _accounts(settings: HubSettings) -> Accounts | None:
+    if settings.accounts is None:
+        return None
+    with needed("accounts", "server"):
+        from .identity_sources.accounts import Accounts
+    return Accounts(Path(settings.accounts))
+
+
+def _metrics(engine: Engine) -> Callable[[], tuple[bytes, str]] | None:
+    try:
+        with needed("/metrics", "server"):
+            from .telemetry.metrics import exporter
+    except MissingPackage:
+        return None
+    return exporter(engine)
 
 
 def _open_ways(settings: HubSettings, *, has_keys: bool, has_own: bool) -> frozenset[Way]:

@@ -11,12 +11,11 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from ..auth.credential import Way
-from ..auth.identity import Grants, Identity, minter
+from ..auth.identity import ISSUER, Grants, Identity, minter
 from ..auth.origin import is_loopback
 from ..auth.revocation import Revocation
 from ..authorizer import MAX_TOPICS
 from ..errors import CredentialMissing, Forbidden, InvalidInput, NotFound, TooManyRequests
-from ..identity_sources.accounts import ISSUER
 from ..topics import MAX_TOPIC_LENGTH, Pattern, user_topic
 from .answers import Answer
 from .ask import Ask

@@ -8,10 +8,10 @@ from typing import Final
 from starlette.requests import HTTPConnection
 
 from ..auth.credential import Credential, LastEventId, Way
+from ..auth.identity import ISSUER as ACCOUNTS
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation
 from ..errors import CredentialInvalid, CredentialMissing, Forbidden, Unavailable
-from ..identity_sources.accounts import ISSUER as ACCOUNTS
 from ..identity_sources.tickets import Passage, SpentTicket, VoidToken
 from .ask import Ask
 from .services import Services

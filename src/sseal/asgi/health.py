@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.types import Receive, Scope
 
 from ..errors import NotFound, Unavailable
+from ..extras import MissingPackage
 from .answers import Answer
 from .services import Services
 
@@ -32,9 +33,9 @@ class HealthEndpoints:
         return Answer(200, {"status": "ready", "canary_seconds": round(seconds, 6), "streams": len(engine.connections)})
 
     async def metrics(self, scope: Scope, receive: Receive) -> Answer:
-        """``GET /metrics``: Prometheus text."""
+        """``GET /metrics``: Prometheus text; 404 without the package that writes it."""
         del scope, receive
         if self._services.metrics is None:
-            raise NotFound("metrics are not switched on")
+            raise NotFound(MissingPackage("/metrics", "prometheus-client", "server").detail)
         raw, media = self._services.metrics()
         return Answer(200, raw=raw, media=media)

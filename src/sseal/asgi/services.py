@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import HTTPConnection
 
@@ -17,10 +17,12 @@ from ..clock import Clock
 from ..hub.cluster import Cluster
 from ..hub.engine import Engine
 from ..hub.settings import HubSettings
-from ..identity_sources.accounts import Accounts
 from ..identity_sources.sessions import Sessions
 from ..identity_sources.tickets import Tickets
 from ..limits import RateLimiter
+
+if TYPE_CHECKING:
+    from ..identity_sources.accounts import Accounts
 
 __all__ = ["Authenticate", "Services", "TokenVerifier"]
 

@@ -8,8 +8,10 @@ from typing import Final
 from ..errors import InvalidInput
 from ..topics import Pattern, user_topic
 
-__all__ = ["MAX_TIME", "Grants", "Identity", "minted_by", "minter"]
+__all__ = ["ISSUER", "MAX_TIME", "Grants", "Identity", "minted_by", "minter"]
 
+ISSUER: Final = "sseal"
+"""The issuer of identities that logged in with an account; a JWT may not claim it unless it is configured."""
 _MINTER: Final = "minter:"
 MAX_TIME: Final = 253_402_300_799.0
 """The last second of the year 9999; what lies beyond is a mistake, and breaks arithmetic on times."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..clock import Clock
-from ..errors import InvalidInput
+from ..extras import needed
 from .address import engine_of, file_of
 
 __all__ = ["connect"]
@@ -15,7 +15,8 @@ __all__ = ["connect"]
 def connect(address: str, clock: Clock, field: str = "broker") -> Any:
     """Return a `Database`, a `Link`, or None for memory; nothing is opened yet.
 
-    :raises InvalidInput: the address is none, or its engine is not installed; names the field.
+    :raises InvalidInput: the address is none; names the field.
+    :raises MissingPackage: its engine is not installed.
     """
     return _BACKENDS[engine_of(address, field)](address, clock, field)
 
@@ -31,12 +32,8 @@ def _sqlite(address: str, clock: Clock, field: str) -> Any:
 
 
 def _redis(address: str, clock: Clock, field: str) -> Any:
-    try:
+    with needed("redis://", "redis"):
         from .redis import Link
-    except ModuleNotFoundError as error:
-        if error.name != "redis":
-            raise
-        raise InvalidInput(field, "redis:// needs the extra: pip install 'sseal[redis]'") from None
     return Link(address, clock, field)
 
 

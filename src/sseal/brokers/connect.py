@@ -19,7 +19,8 @@ def connect(address: str, clock: Clock, retention: Retention | None = None, *, b
 
     :param retention: what a hub wants kept; None for what the log was told last.
     :param backend: what it shares with the store of the same address; None to make its own.
-    :raises InvalidInput: the address is none, or its engine is not installed.
+    :raises InvalidInput: the address is none.
+    :raises MissingPackage: its engine is not installed.
     """
     if backend is None:
         backend = backends.connect(address, clock)

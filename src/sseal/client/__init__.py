@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ..extras import needed
 from .backoff import Backoff
-from .calls import Token, publish
 from .session import Bye, Gap, StreamClosed, StreamIdentity
-from .stream import EventStream, OnGap, connect
+
+with needed("sseal.client", "client"):
+    from .calls import Token, publish
+    from .stream import EventStream, OnGap, connect
 
 __all__ = [
     "Backoff",

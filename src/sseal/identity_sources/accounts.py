@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
-from ..auth.identity import Grants
+from ..auth.identity import ISSUER, Grants
 from ..errors import (
     CredentialInvalid,
     InvalidInput,
@@ -34,8 +34,6 @@ from ..topics import MAX_TOPIC_LENGTH, user_topic
 
 __all__ = ["ISSUER", "MAX_PASSWORD", "MAX_USERNAME", "MAX_WAITING", "MIN_PASSWORD", "THREADS", "Account", "Accounts"]
 
-ISSUER: Final = "sseal"
-"""The issuer of identities that logged in with an account; a JWT may not claim it unless it is configured."""
 MAX_USERNAME: Final = 128
 """Characters of a name: any e-mail address in use fits, and so does the name in its topic."""
 MIN_PASSWORD: Final = 8

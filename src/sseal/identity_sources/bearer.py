@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..auth.identity import Identity
 from ..auth.jwt import JwtVerifier, UnknownKey
 from ..errors import CredentialExpired, CredentialInvalid, InvalidInput
-from .jwks import JwksSource
+
+if TYPE_CHECKING:
+    from .jwks import JwksSource
 
 __all__ = ["Bearer"]
 

@@ -17,7 +17,8 @@ def connect(address: str, clock: Clock, *, backend: Any = None) -> Store:
     """Return the store of an address, not yet open.
 
     :param backend: what it shares with the broker of the same address; None to make its own.
-    :raises InvalidInput: the address is none, or its engine is not installed.
+    :raises InvalidInput: the address is none.
+    :raises MissingPackage: its engine is not installed.
     """
     if backend is None:
         backend = backends.connect(address, clock, "store")
