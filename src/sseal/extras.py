@@ -36,7 +36,7 @@ class MissingPackage(SsealError, ImportError):  # noqa: N818 - it is named after
 
 @contextmanager
 def needed(feature: str, extra: str) -> Iterator[None]:
-    """Import what a feature needs: ``with needed("redis://", "redis"): from .redis import Link``.
+    """Tell what to install when an import inside the ``with`` fails.
 
     :param feature: what was asked for, as the reader of the error knows it: a setting, a command, a module.
     :param extra: the extra of sseal that brings it.

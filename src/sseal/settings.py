@@ -8,10 +8,8 @@ value may turn out to be a secret in the wrong place; it names the setting and w
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import secrets
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
@@ -34,48 +32,17 @@ from .backends.address import engine_of
 from .errors import InvalidInput
 from .hub.settings import HubSettings
 from .limits import Limits
+from .sources import DEFAULT_FILE, NESTED, PREFIX, WHOLE, items, read_file, whole
 
 __all__ = ["DEFAULT_FILE", "Settings", "load", "new_jwt_secret", "refusals", "warnings_of"]
 
-DEFAULT_FILE: Final = "sseal.toml"
-"""Read from the working directory when no other file is named."""
 DEFAULT_ENGINE: Final = "sqlite:///sseal.db"
 """Where ``serve`` keeps its log, and its store if the log is in memory: a file in the working directory."""
-PREFIX: Final = "SSEAL_"
-NESTED: Final = "__"
-
-_WHOLE: Final = ("jwt_secret", "jwt_public_key")
-"""Lists whose items may contain a comma: one item as it is, or a JSON array."""
 _NOT_SETTINGS: Final = ("CONFIG", "URL", "TOKEN", "TICKET")
 """``SSEAL_*`` names that the command line reads and that are no settings."""
 
 
-def _items(value: object) -> object:
-    """Split a list given as text: a JSON array, or separated by commas."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return _json_array(value)
-    return [item.strip() for item in value.split(",") if item.strip()]
-
-
-def _whole(value: object) -> object:
-    """Read a list given as text: a JSON array, or one item with all its commas."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return _json_array(value)
-    return [value] if value else []
-
-
-def _json_array(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise ValueError("starts like a JSON array and is none") from None
-
-
-TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_items)]
+TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(items)]
 
 
 class Settings(BaseSettings):
@@ -145,7 +112,7 @@ def _field(item: Field[Any], hint: Any) -> tuple[Any, Any]:
         model = _mirror(cast("type", hint), __config__=ConfigDict(extra="forbid", frozen=True))
         return model, ModelField(default_factory=model)
     if get_origin(hint) is tuple:
-        hint = Annotated[hint, NoDecode, BeforeValidator(_whole if item.name in _WHOLE else _items)]
+        hint = Annotated[hint, NoDecode, BeforeValidator(whole if item.name in WHOLE else items)]
     return hint, item.default
 
 
@@ -176,7 +143,7 @@ def load(
     """
     assigned = assigned or {}
     given = {name: value for name, value in flags.items() if value is not None}
-    path, written = _file(config)
+    path, written = read_file(config)
     known = _known()
     for name in _flatten(written):
         if name not in known:
@@ -304,23 +271,6 @@ def _read_key(path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise InvalidInput("jwt_public_key_file", f"{path} cannot be read ({reason}); name a PEM file") from None
-
-
-def _file(config: str | os.PathLike[str] | None) -> tuple[Path, dict[str, Any]]:
-    named = config or os.environ.get(f"{PREFIX}CONFIG")
-    path = Path(named or DEFAULT_FILE)
-    try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if named:
-            raise InvalidInput(str(path), "there is no such file") from None
-        return path, {}
-    except OSError as error:
-        raise InvalidInput(str(path), f"cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InvalidInput(str(path), "is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(str(path), f"is not TOML: {error}") from None
 
 
 def _known() -> list[str]:

@@ -13,6 +13,7 @@ from ..auth.identity import Grants
 from ..errors import InvalidInput, NotFound
 from ..identity_sources.accounts import Accounts
 from ..settings import load
+from .lazy import CONTEXT, MARKUP
 from .output import hint, say
 
 __all__ = ["app"]
@@ -20,8 +21,9 @@ __all__ = ["app"]
 app = typer.Typer(
     help="Add, remove and list the hub's own accounts.",
     epilog="Passwords are asked for on a terminal, else read as one line from stdin; they are never arguments.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
+    context_settings=CONTEXT,
+    rich_markup_mode=MARKUP,
+    add_completion=False,
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the account, also its subject.", show_default=False)]

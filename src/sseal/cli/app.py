@@ -3,46 +3,52 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
 
 from ..errors import SsealError
-from . import accounts, serving, streams, tokens
+from ..extras import needed
+from .lazy import CONTEXT, MARKUP, Lazy, LazyGroup
 from .output import say
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "run"]
 
 INTERRUPTED = 130
 """128 and the number of SIGINT."""
+
+COMMANDS = {
+    "serve": Lazy("serving", "serve", "Run a hub on its own, beside an app in any language."),
+    "demo": Lazy("serving", "demo", "Show everything on one page in the browser.", extra="demo"),
+    "token": Lazy("tokens", "token", "Print a JWT, signed with the newest jwt_secret of the settings."),
+    "publish": Lazy("streams", "publish", "Publish one event and print its id."),
+    "listen": Lazy("streams", "listen", "Print events as they come; reconnects by itself."),
+    "user": Lazy("accounts", "app", "Add, remove and list the hub's own accounts."),
+    "version": Lazy("app", "version", "Print the version."),
+}
+
+
+class _Commands(LazyGroup):
+    commands_at = COMMANDS
+
 
 app = typer.Typer(
     name="sseal",
     help="Server-sent events that stay authenticated from the first byte to the last reconnect.",
     epilog="Start with `sseal demo`. `sseal COMMAND --help` explains a command.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
+    cls=_Commands,
+    context_settings=CONTEXT,
+    rich_markup_mode=MARKUP,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("serve")(serving.serve)
-app.command("demo")(serving.demo)
-app.command("token")(tokens.token)
-app.command("publish")(streams.publish)
-app.command("listen")(streams.listen)
-app.add_typer(accounts.app, name="user")
 
 
-def main() -> None:
-    """Run the command line and exit."""
-    sys.exit(_run(sys.argv[1:]))
-
-
-@app.command()
 def version() -> None:
     """Print the version."""
-    say(f"sseal {installed_version('sseal')}")
+    from importlib.metadata import version as installed  # loads the whole of `email`, for this command alone
+
+    say(f"sseal {installed('sseal')}")
 
 
 @app.callback(invoke_without_command=True)
@@ -50,14 +56,20 @@ def _root(
     context: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.", show_default=False)] = False,
 ) -> None:
-    if context.invoked_subcommand is None:
-        say(f"sseal {installed_version('sseal')}" if show_version else context.get_help())
+    if context.invoked_subcommand is not None:
+        return
+    if show_version:
+        version()
+    else:
+        say(context.get_help())
 
 
-def _run(arguments: list[str]) -> int:
-    """Run one command; every error is one line on stderr."""
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; every error is one line on stderr."""
+    name = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     try:
-        code = app(args=arguments, prog_name="sseal", standalone_mode=False)
+        with needed(f"sseal {name}".strip(), COMMANDS[name].extra if name else "server"):
+            code = app(args=arguments, prog_name="sseal", standalone_mode=False)
     except typer.TyperException as error:
         _complain(error.format_message())
         print("Try `sseal --help`, or `sseal COMMAND --help`.", file=sys.stderr)

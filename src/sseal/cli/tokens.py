@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,7 +12,7 @@ from ..auth.jwt import sign
 from ..clock import SystemClock
 from ..errors import InvalidInput
 from ..identity_sources.secret import new_secret
-from ..settings import load
+from ..sources import Signing, signing
 from ..topics import Pattern
 from .output import say
 
@@ -47,28 +48,37 @@ def token(
     """Print a JWT, signed with the newest jwt_secret of the settings."""
     if not sub:
         raise InvalidInput("--sub", "must not be empty")
-    settings = load(config)
-    hub = settings.hub()
-    if secret is None and not hub.jwt_secret:
+    signer = signing(config)
+    if signer is None or (secret is None and not signer.jwt_secret):
+        signer = _checked(config)
+    if secret is None and not signer.jwt_secret:
         raise InvalidInput("jwt_secret", "there is none to sign with; set SSEAL_JWT_SECRET, or name --config FILE")
     now = int(SystemClock().wall())
-    claims: dict[str, Any] = {hub.subject_claim: sub, "iat": now, "exp": now + int(ttl), "jti": new_secret()}
-    if hub.jwt_issuer is not None:
-        claims["iss"] = hub.jwt_issuer
-    if hub.jwt_audience:
-        claims["aud"] = hub.jwt_audience[0]
-    claims[hub.grants_claim] = {
+    claims: dict[str, Any] = {signer.subject_claim: sub, "iat": now, "exp": now + int(ttl), "jti": new_secret()}
+    if signer.jwt_issuer is not None:
+        claims["iss"] = signer.jwt_issuer
+    if signer.jwt_audience:
+        claims["aud"] = signer.jwt_audience[0]
+    claims[signer.grants_claim] = {
         "subscribe": _patterns("--subscribe", subscribe),
         "publish": _patterns("--publish", publish),
         "admin": admin,
     }
-    allowed = [name for name in hub.jwt_algorithms or _SIGNERS if name in _SIGNERS]
+    allowed = [name for name in signer.jwt_algorithms or _SIGNERS if name in _SIGNERS]
     if not allowed:
         raise InvalidInput("jwt_algorithms", f"allows none of {', '.join(_SIGNERS)}, which a secret signs with")
     try:
-        say(sign(claims, hub.jwt_secret[0] if secret is None else secret, algorithm=allowed[0]))
+        say(sign(claims, signer.jwt_secret[0] if secret is None else secret, algorithm=allowed[0]))
     except InvalidInput as error:
         raise InvalidInput("jwt_secret" if secret is None else "--secret", error.problem) from None
+
+
+def _checked(config: Path | None) -> Signing:
+    """Return the same with every source checked: something is wrong with one, and this says what."""
+    from ..settings import load  # its models take longer to load than a token to sign
+
+    hub = load(config).hub()
+    return Signing(**{item.name: getattr(hub, item.name) for item in fields(Signing)})
 
 
 def _patterns(flag: str, texts: list[str] | None) -> list[str]:
