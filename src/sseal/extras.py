@@ -40,12 +40,13 @@ def needed(feature: str, extra: str) -> Iterator[None]:
 
     :param feature: what was asked for, as the reader of the error knows it: a setting, a command, a module.
     :param extra: the extra of sseal that brings it.
-    :raises MissingPackage: a package of an extra is not installed. Any other failed import is raised as it is.
+    :raises MissingPackage: a package of an extra is not installed. Any other failed import is raised as it is: also
+        that of a module which an installed package has in other versions only.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        package = _PACKAGES.get((error.name or "").partition(".")[0])
+        package = _PACKAGES.get(error.name or "")
         if package is None:
             raise
         raise MissingPackage(feature, package, extra) from None

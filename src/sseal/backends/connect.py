@@ -32,7 +32,7 @@ def _sqlite(address: str, clock: Clock, field: str) -> Any:
 
 
 def _redis(address: str, clock: Clock, field: str) -> Any:
-    with needed("redis://", "redis"):
+    with needed(f"{address.partition('://')[0].lower()}://", "redis"):
         from .redis import Link
     return Link(address, clock, field)
 

@@ -218,12 +218,12 @@ def calm_collector() -> None:
 
 
 def _protocol() -> Any:
-    """Return the protocol with the direct path where it can be had."""
+    """Return the protocol with the direct path where it can be had, else uvicorn's own."""
     if importlib.util.find_spec("httptools") is None:
         return "h11"
-    from .uvicorn import StreamProtocol
+    from .uvicorn import StreamProtocol, missing
 
-    return StreamProtocol
+    return "auto" if missing() else StreamProtocol
 
 
 def raise_descriptor_limit(streams: int) -> str | None:

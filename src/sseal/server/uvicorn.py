@@ -5,8 +5,9 @@
 awaits ``detach(first_body)``. That is True only once uvicorn itself has put exactly this head and body on the
 transport (W3); from then on the request's task may end, and the hub owns the transport through a `DirectSink`.
 
-Everything private of uvicorn that is used here is looked for at start, see `missing`; without it, and for TLS,
-HTTP/1.0 and HEAD, streams use the plain path with the same semantics.
+Everything private of uvicorn that is used here is looked for at start, see `missing`. A version without it runs its
+own protocol under this name, and streams use the plain path with the same semantics; so they do for TLS, HTTP/1.0 and
+HEAD.
 
 Use it with any app: ``uvicorn --http sseal.server.uvicorn:StreamProtocol app:app``.
 """
@@ -19,9 +20,25 @@ import socket
 from typing import Any, Final
 from weakref import ref
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-
+from ..extras import MissingPackage, needed
 from ..stream.connection import Connection, Owner
+
+try:
+    with needed("sseal.server.uvicorn", "server"):
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+except MissingPackage:
+    raise
+except ImportError:
+
+    class HttpToolsProtocol:  # type: ignore[no-redef]
+        """Stands for what this uvicorn does not have; `missing` finds nothing in it."""
+
+    class RequestResponseCycle:  # type: ignore[no-redef]
+        """The same."""
+
+        def __init__(self) -> None:
+            """Have no field."""
+
 
 __all__ = ["Direct", "DirectSink", "StreamProtocol", "missing"]
 
@@ -454,3 +471,7 @@ def _tune(stream: socket.SocketType) -> None:
 
 
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+
+
+if _MISSING:
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol as StreamProtocol  # type: ignore[assignment]
