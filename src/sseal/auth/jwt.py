@@ -305,7 +305,7 @@ def _from_secret(text: str) -> _Key:
         raise InvalidInput(
             "secrets",
             f"has {len(raw)} bytes, at least {MIN_SECRET} are needed; "
-            "`python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes a good one",
+            "`python3 -c 'import secrets; print(secrets.token_urlsafe(32))'` makes a good one",
         )
     key = OctKey.import_key(raw)
     return _Key(key, _HMAC, key.thumbprint())
