@@ -21,6 +21,15 @@ settings.register_profile("unhurried", settings(), deadline=None)
 settings.load_profile("unhurried")
 
 
+_LONG = ("chaos",)
+"""The folders whose tests take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take longest, so that at the end no worker is alone with one of them."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+
+
 def _find_program(title: str, variable: str, *names: str) -> str:
     """Return the path of a program the tests start; fail, never skip, when it is missing."""
     chosen = os.environ.get(variable)

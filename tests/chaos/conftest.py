@@ -89,7 +89,8 @@ async def scenario(form: Form, tmp_path: Path, request: pytest.FixtureRequest) -
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what happened in each scenario, also in a run without a failure."""
     reports = [report for some in terminalreporter.stats.values() for report in some]
-    properties = [each for report in reports if getattr(report, "when", "") == "call" for each in report.user_properties]
+    called = [report for report in reports if getattr(report, "when", "") == "call"]
+    properties = [each for report in called for each in report.user_properties]
     seeds = dict.fromkeys(text for name, text in properties if name == _SEED)
     lines = [text for name, text in properties if name == _LINE]
     if seeds:
