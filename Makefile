@@ -2,11 +2,11 @@
 # PYTHON=/path/to/python chooses the interpreter; ARGS=... goes to pytest (test) or the command (demo, lock).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint chaos soak cluster bench lock clean
+.PHONY: help setup demo test test-long lint chaos soak cluster bench lock clean
 export PYTHON
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv and install the package from the lock file
 	@scripts/setup
@@ -18,17 +18,21 @@ test: ## Install the test tools and programs, then run every check and test
 	@scripts/setup --test
 	@scripts/test $(ARGS)
 
+test-long: ## Run what takes long: chaos, a short soak, and many examples of each property
+	@scripts/setup --test
+	@scripts/test --long
+
 lint: ## Run the checks without the tests
 	@scripts/setup --dev
 	@scripts/test --checks
 
 chaos: ## Run the failure suite in its long form, about ten minutes (SSEAL_CHAOS_SEED=number repeats a run)
 	@scripts/setup --test
-	@SSEAL_CHAOS=long .venv/bin/pytest tests/chaos --ignore tests/chaos/test_soak.py $(ARGS)
+	@scripts/test --chaos $(ARGS)
 
 soak: ## Ten minutes of churn on each engine, after which hubs must be as large as before (SSEAL_SOAK=seconds)
 	@scripts/setup --test
-	@SSEAL_SOAK=$${SSEAL_SOAK:-600} .venv/bin/pytest tests/chaos/test_soak.py $(ARGS)
+	@scripts/test --soak $(ARGS)
 
 cluster: ## Start Redis, two hubs and nginx on loopback, to try (ARGS=--port 9000)
 	@scripts/setup --cluster

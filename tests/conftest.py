@@ -17,8 +17,19 @@ _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin",
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example that takes long says something about the machine only; Hypothesis itself knows that in CI.
-settings.register_profile("unhurried", settings(), deadline=None)
+# `make test-long` asks for more examples than Hypothesis takes by itself.
+_examples = int(os.environ.get("SSEAL_TEST_EXAMPLES") or settings().max_examples)
+settings.register_profile("unhurried", settings(), deadline=None, max_examples=_examples)
 settings.load_profile("unhurried")
+
+
+_LONG = ("chaos",)
+"""The folders whose tests take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take longest, so that at the end no worker is alone with one of them."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
 
 
 def _find_program(title: str, variable: str, *names: str) -> str:

@@ -66,7 +66,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self, *more: str) -> RedisServer:
-        """Run it until its port answers."""
+        """Run it until its port answers, and its Unix socket, which it opens after its port."""
         self.folder.mkdir(parents=True, exist_ok=True)
         ports = ["--port", "0", "--tls-port", str(self.port)] if self.tls else ["--port", str(self.port)]
         command = [program(self.engine), *ports, *_AT_ONCE, "--bind", "127.0.0.1", "--dir", str(self.folder)]
@@ -74,11 +74,22 @@ class RedisServer:
             self.process = subprocess.Popen([*command, *self.options, *more], stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 20.0
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1.0):
+            with contextlib.suppress(OSError):
+                self._try_connections()
                 return self
             assert self.process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             time.sleep(0.01)
+
+    def _try_connections(self) -> None:
+        """Connect by every way it was told to listen on.
+
+        :raises OSError: one of them is not there yet.
+        """
+        socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+        if "--unixsocket" in self.options:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(self.options[self.options.index("--unixsocket") + 1])
 
     def end(self, number: int = signal.SIGTERM) -> None:
         """End it: politely, or with SIGKILL as a power cut does."""

@@ -14,23 +14,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ports import free_port
 from sseal import wire
 
+__all__ = ["ROOT", "RawStream", "Server", "ask", "free_port", "serving", "uvicorn"]
+
 ROOT = Path(__file__).parent.parent
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """Return a loopback port nobody listens on, and never one that was returned before."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
-            return port
 
 
 @dataclass

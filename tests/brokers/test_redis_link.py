@@ -336,25 +336,29 @@ async def test_a_full_store_says_so(server: RedisServer) -> None:
 
 async def test_sentinels_lead_to_the_new_primary(engine: str, tmp_path: Path) -> None:
     """When the primary dies the hub follows to the one that is promoted, in a new epoch (W10)."""
-    with (
-        redis_server(tmp_path / "one", engine) as primary,
-        redis_server(tmp_path / "two", engine) as replica,
-        sentinels(tmp_path, engine, primary) as ports,
-    ):
+    with redis_server(tmp_path / "one", engine) as primary, redis_server(tmp_path / "two", engine) as replica:
         replica.command("REPLICAOF", "127.0.0.1", str(primary.port))
-        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-        async with worlds(primary) as world:
-            hub = await world.hub(url=f"redis+sentinel://{hosts}/main/0")
-            await hub.broker.listen(["a"])
-            await hub.broker.publish([draft("a")] * 3)
-            await until(lambda: replica.command("HGET", "sseal:meta", "head") == "3")
-            for port in ports:  # whichever leads the failover has to know whom to promote
-                await until(lambda port=port: "slaves=1" in RedisServer.ask(port, "INFO", "sentinel"), patience=30.0)
-            await hub.until(3)
-            old = hub.broker.lineage.epoch
-            primary.end(signal.SIGKILL)
-            await until(lambda: hub.broker.lost_since is None and hub.broker.lineage.epoch != old, patience=40.0)
-            assert hub.broker.lineage.older[0] == (old, 3)
-            assert await hub.broker.publish([draft("a")]) == [4]
-            await hub.until(4)
-            assert hub.offsets == [1, 2, 3, 4]
+        # A sentinel asks a primary for its replicas when it meets it, and from then on every ten seconds.
+        await until(lambda: "state=online" in primary.command("INFO", "replication"))
+        with sentinels(tmp_path, engine, primary) as ports:
+            await follow_the_sentinels(primary, replica, ports)
+
+
+async def follow_the_sentinels(primary: RedisServer, replica: RedisServer, ports: list[int]) -> None:
+    """End the primary under a hub that asks sentinels for its address, and let the hub follow."""
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    async with worlds(primary) as world:
+        hub = await world.hub(url=f"redis+sentinel://{hosts}/main/0")
+        await hub.broker.listen(["a"])
+        await hub.broker.publish([draft("a")] * 3)
+        await until(lambda: replica.command("HGET", "sseal:meta", "head") == "3")
+        for port in ports:  # whichever leads the failover has to know whom to promote
+            await until(lambda port=port: "slaves=1" in RedisServer.ask(port, "INFO", "sentinel"), patience=30.0)
+        await hub.until(3)
+        old = hub.broker.lineage.epoch
+        primary.end(signal.SIGKILL)
+        await until(lambda: hub.broker.lost_since is None and hub.broker.lineage.epoch != old, patience=40.0)
+        assert hub.broker.lineage.older[0] == (old, 3)
+        assert await hub.broker.publish([draft("a")]) == [4]
+        await hub.until(4)
+        assert hub.offsets == [1, 2, 3, 4]

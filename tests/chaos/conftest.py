@@ -14,7 +14,8 @@ import pytest
 from .crowd import Crowd
 from .stage import Stage, read_log, stage
 
-_LINES = pytest.StashKey[list[str]]()
+_SEED, _LINE = "chaos seed", "chaos line"
+"""Properties of a test's report, by which it gets from the worker that ran it to whoever prints the summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +40,15 @@ class Form:
 class Scenario:
     """One scenario's stage and its report."""
 
-    def __init__(self, made: Stage, form: Form, name: str, lines: list[str]) -> None:
+    def __init__(self, made: Stage, form: Form, name: str, properties: list[tuple[str, object]]) -> None:
         self.stage = made
         self.form = form
         self._name = name
-        self._lines = lines
+        self._properties = properties
 
     def say(self, text: str) -> None:
         """Add a line to the report."""
-        self._lines.append(f"{self._name}: {text}")
+        self._properties.append((_LINE, f"{self._name}: {text}"))
 
     async def judge(self, crowd: Crowd, address: str, *, keeps: bool = True) -> None:
         """Let everything settle and judge it.
@@ -69,7 +70,8 @@ class Scenario:
 @pytest.fixture(scope="session")
 def form() -> Form:
     """The form of this run: ``SSEAL_CHAOS=long`` and ``SSEAL_CHAOS_SEED=number`` choose."""
-    seed = int(os.environ.get("SSEAL_CHAOS_SEED") or time.time_ns() % 1_000_000)
+    run = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", "0"), 16) or time.time_ns()  # workers of one run share a seed
+    seed = int(os.environ.get("SSEAL_CHAOS_SEED") or run % 1_000_000)
     if os.environ.get("SSEAL_CHAOS") == "long":
         return Form(seed, rounds=4, load=3.0, freeze=10.0)
     return Form(seed, rounds=1, load=1.0, freeze=4.0)
@@ -78,14 +80,20 @@ def form() -> Form:
 @pytest.fixture
 async def scenario(form: Form, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Scenario]:
     """A stage for one scenario, of which nothing is left at the end."""
-    lines = request.config.stash.setdefault(_LINES, [f"seed {form.seed}"])
+    properties = request.node.user_properties
+    properties.append((_SEED, f"seed {form.seed}"))
     async with stage(tmp_path) as made:
-        yield Scenario(made, form, request.node.name.removeprefix("test_"), lines)
+        yield Scenario(made, form, request.node.name.removeprefix("test_"), properties)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what happened in each scenario, also in a run without a failure."""
-    if lines := config.stash.get(_LINES, []):
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    called = [report for report in reports if getattr(report, "when", "") == "call"]
+    properties = [each for report in called for each in report.user_properties]
+    seeds = dict.fromkeys(text for name, text in properties if name == _SEED)
+    lines = [text for name, text in properties if name == _LINE]
+    if seeds:
         terminalreporter.section("chaos")
-        for line in lines:
+        for line in (*seeds, *lines):
             terminalreporter.write_line(line)

@@ -170,7 +170,7 @@ def test_token_follows_the_settings(tmp_path: Path) -> None:
     assert JwtVerifier(secrets=[SECRET], algorithms=["HS512"], **options).verify(made, now).subject == "bob"
     other = "another-secret-that-is-long-enough-for-hs256"
     made = sseal("token", "--sub", "bob", "--secret", other, cwd=tmp_path).stdout.strip()
-    assert JwtVerifier(secrets=[other]).verify(made, now).subject == "bob"
+    assert JwtVerifier(secrets=[other]).verify(made, SystemClock().wall()).subject == "bob"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from http.client import IncompleteRead
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
+from ports import free_port
 from running import Running, bearer, call, running, sseal
 from sseal.wire import Decoder, Event
 
@@ -24,10 +24,7 @@ PAGE = Path(__file__).parents[2] / "src/sseal/cli/demo/page"
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, time_unit: float) -> Iterator[Running]:
     """A demo that goes on for all tests of this file."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with running(tmp_path_factory.mktemp("demo"), time_unit, "demo", "--port", str(port)) as process:
+    with running(tmp_path_factory.mktemp("demo"), time_unit, "demo", "--port", str(free_port())) as process:
         process.url = process.wait_for(r"(http://localhost:\d+)/\n")[1]
         yield process
 

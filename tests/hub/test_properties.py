@@ -129,7 +129,7 @@ async def _touch(world: World, witness: Witness, operation: str) -> None:
         witness.reader.drain()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(OPERATIONS, max_size=60), st.integers(1, 6), st.integers(4, 40))
 def test_no_interleaving_loses_doubles_or_reorders(
     operations: list[tuple[object, ...]], window: int, retained: int
@@ -138,7 +138,7 @@ def test_no_interleaving_loses_doubles_or_reorders(
     asyncio.run(play(operations, window, max(window, retained)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(OPERATIONS, max_size=60), st.integers(1, 40), st.integers(4, 40), st.integers(1, 4))
 def test_no_interleaving_loses_doubles_or_reorders_in_small_steps(
     operations: list[tuple[object, ...]], window: int, retained: int, step: int

@@ -15,28 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from servers import ROOT, ask, free_port
+from ports import four_free_ports
+from servers import ROOT, ask
 
 DOCS = ROOT / "docs" / "how-to" / "scale.md"
-
-
-def four_ports() -> int:
-    """Return the first of four free ports in a row."""
-    import socket
-
-    while True:
-        first = free_port()
-        probes = []
-        try:
-            for port in range(first, first + 4):
-                probes.append(socket.socket())
-                probes[-1].bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-        finally:
-            for probe in probes:
-                probe.close()
 
 
 @pytest.fixture
@@ -44,7 +26,7 @@ def cluster(
     tmp_path: Path, nginx_path: str, redis_path: str
 ) -> Iterator[tuple[int, str, list[int], subprocess.Popen[bytes]]]:
     """Run the script; yield its first port, the token, the hubs' processes and its own."""
-    port = four_ports()
+    port = four_free_ports()
     log = tmp_path / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(

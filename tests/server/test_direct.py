@@ -300,13 +300,13 @@ async def pair() -> AsyncIterator[Pair]:
 
 async def read(client: socket.socket, size: int) -> bytes:
     """Read exactly so many bytes."""
-    data = b""
-    async with asyncio.timeout(10.0):
+    data = bytearray()
+    async with asyncio.timeout(60.0):
         while len(data) < size:
             piece = await asyncio.get_running_loop().sock_recv(client, size - len(data))
             assert piece, f"closed after {len(data)} bytes"
             data += piece
-    return data
+    return bytes(data)
 
 
 async def test_a_dead_sink_writes_to_nobody_elses_descriptor(pair: Pair) -> None:

@@ -21,9 +21,12 @@ Setup = Callable[..., io.StringIO]
 
 @pytest.fixture
 def setup() -> Iterator[Setup]:
-    """Set logging up on a stream in memory; afterwards the root logger is as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    """Set logging up on a stream in memory; afterwards all loggers are as they were."""
+    loggers = [
+        logging.getLogger(),
+        *(each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)),
+    ]
+    before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
 
     def made(form: Literal["console", "json"] | None = "json", level: str = "info") -> io.StringIO:
         stream = io.StringIO()
@@ -31,8 +34,10 @@ def setup() -> Iterator[Setup]:
         return stream
 
     yield made
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    for each, handlers, level, propagate in before:
+        each.handlers[:] = handlers
+        each.setLevel(level)
+        each.propagate = propagate
 
 
 def records(stream: io.StringIO) -> list[dict[str, Any]]:
