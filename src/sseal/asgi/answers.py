@@ -21,6 +21,7 @@ from ..errors import (
     Unavailable,
 )
 from .ask import ClientGone
+from .bodies import ProblemAnswer
 
 __all__ = ["Answer", "Endpoint", "Guarded", "problem"]
 
@@ -66,18 +67,12 @@ Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
 
 def problem(error: SsealError) -> Answer:
     """Return the problem document of an error; what a credential's fault was stays in the log."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-    }
+    body = ProblemAnswer(title=error.title, status=error.status, detail=error.detail, code=error.code)
     headers: dict[str, str] = {}
     if isinstance(error, InvalidInput):
-        body["field"] = error.field
+        body.field = error.field
     if isinstance(error, Forbidden) and error.refused:
-        body["refused"] = list(error.refused)
+        body.refused = list(error.refused)
     if isinstance(error, TooManyRequests | Unavailable):
         headers["retry-after"] = str(math.ceil(error.retry_after))
     if error.status == 401:
