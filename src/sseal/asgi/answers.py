@@ -35,7 +35,7 @@ class Answer:
     """A complete response.
 
     :param body: encoded as JSON; None for no body.
-    :param headers: more headers, names in lower case.
+    :param headers: more headers, names in lower case; they replace the common ones.
     """
 
     def __init__(
@@ -49,10 +49,11 @@ class Answer:
     ) -> None:
         self.status = status
         self.raw = raw if raw is not None else b"" if body is None else msgspec.json.encode(body)
-        self.headers = [*_COMMON, *((k.encode(), v.encode("latin-1")) for k, v in (headers or {}).items())]
+        given = {name.encode(): value.encode("latin-1") for name, value in (headers or {}).items()}
+        self.headers = [*(pair for pair in _COMMON if pair[0] not in given), *given.items()]
         if self.raw:
             self.headers.append((b"content-type", media.encode()))
-        if status != 204:
+        if status not in (204, 304):
             self.headers.append((b"content-length", b"%d" % len(self.raw)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
