@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from ..publisher import TopicText
+
 __all__ = [
     "ConnectionsAnswer",
     "GrantsBody",
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 Text = Annotated[str, Meta(min_length=1)]
-Patterns = Annotated[list[str], Meta(description="Topics and patterns: `*` is one segment, a final `**` the rest.")]
+Patterns = Annotated[list[TopicText], Meta(description="Topics or patterns: `*` is one segment, a final `**` more.")]
 Seconds = Annotated[float, Meta(description="Seconds since 1970.")]
 Position = Annotated[str, Meta(description="A position, which is also the event's id.", examples=["k3v9x0aa-42"])]
 
@@ -53,7 +55,7 @@ class TicketBody(Struct, forbid_unknown_fields=True, kw_only=True):
     """What a ticket is for. Every field is optional, and so is the body."""
 
     topics: (
-        Annotated[list[str], Meta(description="What the ticket is for; without it the subject's own topic.")]
+        Annotated[list[TopicText], Meta(description="What the ticket is for; without it the subject's own topic.")]
         | UnsetType
     ) = UNSET
     token: (

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from ..publisher import EventBody
+from ..publisher import TOPIC_SCHEMA, EventBody
 from . import bodies
 
 __all__ = ["OPERATIONS", "Operation", "Success"]
@@ -78,7 +78,7 @@ _STREAM_PARAMETERS: Final = (
     _query(
         "topic",
         "A topic or pattern; repeatable. At most 8 are patterns. Without one: the subject's own, `user/<sub>`.",
-        {"type": "array", "items": {"type": "string"}, "maxItems": 64},
+        {"type": "array", "items": {"type": "string", **TOPIC_SCHEMA}, "maxItems": 64},
         example=["public/news", "user/alice"],
     ),
     _query(

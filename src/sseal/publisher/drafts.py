@@ -13,35 +13,52 @@ from .. import wire
 from ..brokers import Draft, IdempotencyKey
 from ..errors import Forbidden, InvalidInput, TooLarge
 from ..limits import Limits
-from ..topics import check_topic
+from ..topics import MAX_TOPIC_LENGTH, check_topic
 
-__all__ = ["EventBody", "body_to_draft", "draft"]
+__all__ = ["TOPIC_SCHEMA", "EventBody", "TopicText", "body_to_draft", "draft"]
 
 RETRY_RANGE: Final = (500, 60_000)
 """Milliseconds a publisher may send its readers away for (W19)."""
 RESERVED_ROOT: Final = "$sseal"
 """First segment of the hub's own topics, such as the one the canary of `/readyz` travels on."""
+TOPIC_SCHEMA: Final = {"minLength": 1, "maxLength": MAX_TOPIC_LENGTH, "pattern": "^[^/]+(/[^/]+)*$"}
+"""What JSON Schema can say of a topic or pattern; the rest is checked where it is read."""
+
+TopicText = Annotated[str, Meta(extra_json_schema=TOPIC_SCHEMA)]
+_TTL_SCHEMA: Final = {"exclusiveMinimum": 0}
+_RETRY_SCHEMA: Final = {"minimum": RETRY_RANGE[0], "maximum": RETRY_RANGE[1]}
 
 
 class EventBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
     """One event to publish. Send either `topic` or `topics`."""
 
-    topic: Annotated[str, Meta(description="An exact topic.", examples=["user/alice"])] | UnsetType = UNSET
+    topic: Annotated[TopicText, Meta(description="An exact topic.", examples=["user/alice"])] | UnsetType = UNSET
     topics: (
-        Annotated[list[str], Meta(description="Several exact topics: still one event, delivered once to each reader.")]
-        | UnsetType
+        Annotated[list[TopicText], Meta(description="Several exact topics: one event all the same.")] | UnsetType
     ) = UNSET
     data: Annotated[Any, Meta(description="Text is sent as it is, any other JSON as JSON.", examples=["hello"])]
     event: Annotated[str | None, Meta(description="The event type; `message` without one.", examples=["note"])] = None
-    ttl: Annotated[float | None, Meta(description="Seconds until it is no longer worth reading.")] = None
+    ttl: (
+        Annotated[
+            float,
+            Meta(description="Seconds until it is no longer worth reading.", extra_json_schema=_TTL_SCHEMA),
+        ]
+        | None
+    ) = None
     key: Annotated[
         str | None,
         Meta(description="Idempotency key: the same key with the same content is published once in 24 h."),
     ] = None
-    retry: Annotated[
-        int | None,
-        Meta(description="Milliseconds readers wait before they reconnect, 500 to 60000. Needs the admin grant."),
-    ] = None
+    retry: (
+        Annotated[
+            int,
+            Meta(
+                description="Milliseconds readers wait before they reconnect. Needs the admin grant.",
+                extra_json_schema=_RETRY_SCHEMA,
+            ),
+        ]
+        | None
+    ) = None
 
 
 def draft(
