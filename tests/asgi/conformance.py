@@ -47,7 +47,8 @@ def problems_of(method: str, target: str, reply: Reply) -> list[str]:
     template = template_of(target)
     if template is None:
         return [] if reply.status in (404, 503) else [f"{reply.status} at a path that is not in the document"]
-    operation = described()["paths"][template].get("get" if method == "HEAD" else method.lower())
+    name = {"HEAD": "get"}.get(method, method.lower()) if method.isupper() else ""  # `get` is no method
+    operation = described()["paths"][template].get(name)
     if operation is None:
         return [] if reply.status in (405, 503) or method == "OPTIONS" else [f"{method} is not in the document"]
     response = operation["responses"].get(str(reply.status))

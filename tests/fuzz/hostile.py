@@ -157,7 +157,7 @@ def complete(draw: st.DrawFn) -> bytes:
     return b"\r\n".join([*lines, b"", b""]) + body
 
 
-_FRAMING = frozenset(("content-length", "transfer-encoding", "connection", "upgrade", "expect", "host", "te"))
+_FRAMING = frozenset(("content-length", "transfer-encoding", "connection", "upgrade", "expect", "host"))
 
 
 @st.composite
