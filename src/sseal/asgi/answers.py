@@ -49,8 +49,10 @@ class Answer:
     ) -> None:
         self.status = status
         self.raw = raw if raw is not None else b"" if body is None else msgspec.json.encode(body)
-        given = {name.encode(): value.encode("latin-1") for name, value in (headers or {}).items()}
-        self.headers = [*(pair for pair in _COMMON if pair[0] not in given), *given.items()]
+        self.headers = [*_COMMON]
+        if headers:
+            given = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+            self.headers = [*(pair for pair in _COMMON if pair[0] not in given), *given.items()]
         if self.raw:
             self.headers.append((b"content-type", media.encode()))
         if status not in (204, 304):

@@ -114,7 +114,6 @@ def _routes(services: Services) -> list[Route]:
     events = _Events(subscribe, Guarded(POST=publish.events))
     openapi = [Route("/openapi.json", Guarded(GET=OpenApiEndpoint(services)))] if services.settings.openapi else []
     return [
-        *openapi,
         Route("/events", events),
         Route("/events/", events),  # never redirects: an EventSource would reconnect to the target (W38)
         Route("/events/{ticket}", subscribe),
@@ -130,4 +129,5 @@ def _routes(services: Services) -> list[Route]:
         Route("/healthz", Guarded(GET=health.live)),
         Route("/readyz", Guarded(GET=health.ready)),
         Route("/metrics", Guarded(GET=health.metrics)),
+        *openapi,
     ]
