@@ -22,6 +22,7 @@ from .target import SECRET, Target
 T = TypeVar("T")
 
 _SEED = pytest.StashKey[int]()
+_LINES = pytest.StashKey[list[str]]()
 SECONDS = 60.0
 """In `make test`, for all of it; ``make fuzz`` sets ``SSEAL_FUZZ=600``."""
 SHARES = {"sockets": 0.4, "parsers": 0.1, "schemathesis": 0.5}
@@ -30,15 +31,18 @@ ROUND = 100
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the seed once, so that the header can name it."""
+    """Choose the seed once, so that the report can name it."""
+    config.stash[_LINES] = []
     config.stash[_SEED] = int(os.environ.get("SSEAL_FUZZ_SEED", random.SystemRandom().randrange(2**32)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name the seed when something of it has failed."""
-    failed = terminalreporter.stats.get("failed", []) + terminalreporter.stats.get("error", [])
-    if any("tests/fuzz/" in report.nodeid for report in failed):
-        terminalreporter.write_line(f"fuzzing: repeat it with SSEAL_FUZZ_SEED={config.stash[_SEED]}")
+    """Say how much was tried, and how to try the same again."""
+    if config.stash[_LINES]:
+        terminalreporter.section("fuzzing")
+        for line in config.stash[_LINES]:
+            terminalreporter.write_line(line)
+        terminalreporter.write_line(f"SSEAL_FUZZ_SEED={config.stash[_SEED]} makes up the same again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ class Fuzz:
 
     seed: int
     seconds: float
+    lines: list[str]
+
+    def say(self, text: str) -> None:
+        """Add a line to the report."""
+        self.lines.append(text)
 
     def share(self, part: str) -> float:
         """Return the seconds of one part of the fuzzing."""
@@ -83,10 +92,12 @@ class Fuzz:
         return count
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def fuzz(request: pytest.FixtureRequest) -> Fuzz:
     """Return how long to fuzz (``SSEAL_FUZZ`` seconds for all), and from which seed (``SSEAL_FUZZ_SEED``)."""
-    return Fuzz(request.config.stash[_SEED], float(os.environ.get("SSEAL_FUZZ", SECONDS)))
+    config = request.config
+    print(f"SSEAL_FUZZ_SEED={config.stash[_SEED]}")  # noqa: T201 - shown with a failure, whichever process it is in
+    return Fuzz(config.stash[_SEED], float(os.environ.get("SSEAL_FUZZ", SECONDS)), config.stash[_LINES])
 
 
 @pytest.fixture

@@ -34,6 +34,10 @@ class Size:
     memory: float
     descriptors: int
 
+    def __str__(self) -> str:
+        """Return both."""
+        return f"{self.memory:.1f} MiB, {self.descriptors} descriptors"
+
 
 class Target:
     """One server."""

@@ -56,5 +56,7 @@ def test_the_hub_answers_as_its_document_says(fuzz: Fuzz, target: Target, tmp_pa
     counts = re.search(r"Selected: (\d+)/(\d+)\s+Tested: (\d+)\n", done.stdout)
     assert counts is not None, done.stdout
     assert counts[1] == counts[2] == counts[3], done.stdout
+    generated = re.search(r"\d+ generated, \d+ passed", done.stdout)
+    fuzz.say(f"Schemathesis: {generated[0] if generated else 'nothing'}")
     target.check_alive()
     assert target.complaints() == []

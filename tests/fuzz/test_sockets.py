@@ -29,6 +29,7 @@ def test_whatever_a_client_sends_is_answered_or_closed_and_leaves_nothing(fuzz: 
     count = fuzz.run(ask, complete(), seconds * (1 - WARM_UP))
     count += fuzz.run(target.throw, raw(), seconds * (1 - WARM_UP))
     after = target.settled(before.descriptors)
+    fuzz.say(f"sockets: {count} requests and throws, {before} before and {after} after; answers {statuses}")
     target.check_alive()
     assert target.complaints() == []
     assert after.descriptors <= before.descriptors, (before, after, count)
