@@ -68,11 +68,13 @@ _BODIES = st.one_of(
     _BYTES,
 )
 
-_PATHS = st.sampled_from(
+_PLACES = st.sampled_from(
     [
-        *("/events", "/events/", "/events/{}", "/auth/sse", "/auth/login", "/auth/session", "/auth/refresh"),
-        *("/notifications", "/admin/connections", "/admin/connections/{}", "/admin/revocations", "/admin/stats"),
-        *("/healthz", "/readyz", "/metrics", "/openapi.json", "/{}", "//events", "/events/../admin/stats", "*", "/"),
+        *(("GET", path) for path in ("/events", "/events/", "/events/{}", "/admin/connections", "/admin/stats")),
+        *(("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/{}", "//events", "*", "/")),
+        *(("POST", path) for path in ("/events", "/notifications", "/auth/sse", "/auth/login", "/auth/session")),
+        *(("POST", path) for path in ("/auth/refresh", "/admin/revocations", "/events/../admin/stats")),
+        *(("DELETE", path) for path in ("/auth/session", "/admin/connections/{}")),
     ]
 )
 _PARAMETERS = [
@@ -141,7 +143,9 @@ def complete(draw: st.DrawFn) -> bytes:
         if not draw(st.integers(0, 3)):
             body = draw(_BODIES)
     else:
-        method, target, body = draw(_METHODS), draw(_PATHS), draw(_BODIES | st.just(b""))
+        method, target = draw(_PLACES)
+        method = method if draw(st.integers(0, 7)) else draw(_METHODS)
+        body = draw(_BODIES) if method == "POST" or not draw(st.integers(0, 7)) else b""
         target = target.replace("{}", draw(TICKETS.map(lambda text: quote(text, safe="", errors="surrogatepass"))))
         if query := draw(_QUERIES):
             target += f"?{query}"
