@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python chooses the interpreter; ARGS=... goes to pytest (test) or the command (demo, lock).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint chaos soak cluster bench lock clean
+.PHONY: help setup demo test test-long lint chaos soak fuzz cluster bench lock clean
 export PYTHON
 
 help: ## Show these targets
@@ -33,6 +33,10 @@ chaos: ## Run the failure suite in its long form, about ten minutes (SSEAL_CHAOS
 soak: ## Ten minutes of churn on each engine, after which hubs must be as large as before (SSEAL_SOAK=seconds)
 	@scripts/setup --test
 	@scripts/test --soak $(ARGS)
+
+fuzz: ## Ten minutes of hostile requests at a real hub (SSEAL_FUZZ=seconds; SSEAL_FUZZ_SEED=number repeats a run)
+	@scripts/setup --test
+	@SSEAL_FUZZ=$${SSEAL_FUZZ:-600} .venv/bin/pytest tests/fuzz $(ARGS)
 
 cluster: ## Start Redis, two hubs and nginx on loopback, to try (ARGS=--port 9000)
 	@scripts/setup --cluster

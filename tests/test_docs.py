@@ -542,7 +542,7 @@ HANDLERS = {
 
 
 MODES = {
-    "nginx": {"", "cluster"},
+    "nginx": {"", "cluster", "mutual"},
     "python": {"", "app", "server", "syntax"},
     "bash": {"", "serve", "background", "syntax"},
     "text": {"output", "stream", "diagram"},
@@ -618,6 +618,7 @@ def proxy(block: Block, folder: Path, *, listen: int, hub: int) -> Proxy:
     code = re.sub(r"\b127\.0\.0\.1:8000\b", f"127.0.0.1:{hub}", code)
     code = re.sub(r"ssl_certificate_key [^;]+;", f"ssl_certificate_key {folder / 'key.pem'};", code)
     code = re.sub(r"ssl_certificate [^;]+;", f"ssl_certificate {folder / 'cert.pem'};", code)
+    code = re.sub(r"ssl_client_certificate [^;]+;", f"ssl_client_certificate {folder / 'cert.pem'};", code)
     path = folder / f"nginx-{block.line}.conf"
     path.write_text(code)
     return Proxy(folder, path)
@@ -644,9 +645,9 @@ def _certificate(folder: Path) -> None:
 
 
 def _configurations() -> list[Block]:
-    """Return the configurations of one hub; that of several is run by `make cluster`, which has a test of its own."""
+    """Return the configurations of one hub; those with a mode, such as that of `make cluster`, have their own tests."""
     found = [block for page in PAGES for block in blocks(page) if block.language == "nginx"]
-    return [block for block in found if block.mode != "cluster"]
+    return [block for block in found if not block.mode]
 
 
 @contextlib.contextmanager

@@ -144,6 +144,13 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, v
     assert fault().startswith(message)
 
 
+@pytest.mark.parametrize("pattern", ["user/*", "user/**", "*/*", "**"])
+def test_a_pattern_over_everybodys_topics_is_refused(pattern: str) -> None:
+    """No public topic opens what is for one person; that of a single name is the operator's choice."""
+    assert fault(public_topics=pattern) == "--public-topics: must not cover user/*, everybody's own topics"
+    assert load(public_topics="user/news").hub().public_topics == ("user/news",)
+
+
 def test_a_wrong_flag_is_named() -> None:
     """An error names the flag a value came from, and --set with the name given to it."""
     assert fault(log_level="loud").startswith("--log-level: must be 'debug', ")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from asgi.conformance import problems_of
 from asgi.driver import PATIENCE, SECRET, Block, HandClock, Headers, Reply, Stream, open_stream, parse_blocks, request
 from sseal import Hub, HubSettings, Limits
 
@@ -27,8 +28,11 @@ class Bench:
         self._streams: list[Stream] = []
 
     async def ask(self, method: str, target: str, headers: Headers = (), **options: Any) -> Reply:
-        """Send one request."""
-        return await request(self.hub.asgi, method, target, headers, **options)
+        """Send one request; its answer is as the OpenAPI document says."""
+        reply = await request(self.hub.asgi, method, target, headers, **options)
+        if not options.get("root_path"):
+            assert problems_of(method, target, reply) == [], (method, target, reply)
+        return reply
 
     def stream(self, target: str = "/events", headers: Headers = (), **options: Any) -> Stream:
         """Ask for a stream; it is left at the end of the test."""

@@ -107,7 +107,7 @@ def publishing() -> Iterator[Row]:
     yield line("too many events", [{"topic": "a", "data": 1}] * 101, "body", status=413, code=LARGE)
     yield line("too many bytes", Raw(b'{"topic":"a","data":"' + b"x" * 2**20 + b'"}'), "body", status=413, code=LARGE)
     yield line("item is no object", [{"topic": "a", "data": 1}, 5], "[1]")
-    yield line("nothing in it", {}, "topic")
+    yield line("nothing in it", {}, "data")
     yield line("no topic", {"data": 1}, "topic")
     yield line("topic and topics", {"topic": "a", "topics": ["a"], "data": 1}, "topic")
     yield line("no data", {"topic": "a"}, "data")
@@ -191,7 +191,7 @@ def minting() -> Iterator[Row]:
                 else line("grants of nobody", {"grants": {}}, "subject")
             )
     for name, value in NOT_TEXT.items():
-        yield line(f"topics holds {name}", {"topics": [value]}, "topics")
+        yield line(f"topics holds {name}", {"topics": [value]}, "topics[0]")
         yield line(f"subject is {name}", {"subject": value}, "subject")
         yield line(f"token is {name}", {"token": value}, "token", who={})
         if name != "list":
@@ -200,9 +200,9 @@ def minting() -> Iterator[Row]:
             )
             yield line(f"grants.publish is {name}", {"subject": "b", "grants": {"publish": value}}, "grants.publish")
     for name, text in {**NO_TOPIC, "middle": "**/a"}.items():
-        yield line(f"topic {name}", {"topics": ["a", text]}, "topics")
-        yield line(f"minted topic {name}", {"topics": [text], "subject": "bob"}, "topics")
-        yield line(f"grants.publish {name}", {"subject": "b", "grants": {"publish": [text]}}, "grants.publish")
+        yield line(f"topic {name}", {"topics": ["a", text]}, "topics[1]")
+        yield line(f"minted topic {name}", {"topics": [text], "subject": "bob"}, "topics[0]")
+        yield line(f"grants.publish {name}", {"subject": "b", "grants": {"publish": [text]}}, "grants.publish[0]")
     yield line("too many topics", {"topics": [f"t{i}" for i in range(65)]}, "topics")
     yield line("empty subject", {"subject": ""}, "subject")
     yield line("long subject", {"subject": "x" * 252}, "subject")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from operator import itemgetter
+from typing import Final
 
+import msgspec
+from msgspec import UnsetType
 from starlette.types import Receive, Scope
 
 from ..auth.identity import Identity
@@ -12,10 +15,13 @@ from ..errors import Forbidden, InvalidInput
 from .answers import Answer
 from .ask import Ask
 from .authenticator import Authenticator
+from .bodies import ConnectionsAnswer, RevocationAnswer, RevocationBody, StatsAnswer, StreamAnswer
 from .commands import node_of
 from .services import Services
 
 __all__ = ["AdminEndpoints"]
+
+_REVOCATION: Final = msgspec.json.Decoder(RevocationBody)
 
 
 class AdminEndpoints:
@@ -40,7 +46,8 @@ class AdminEndpoints:
         ends = [page["connections"][-1]["id"] for page in pages if page["more"]]
         found = sorted((each for page in pages for each in page["connections"]), key=itemgetter("id"))
         shown = [each for each in found if not ends or each["id"] <= min(ends)]
-        return Answer(200, {"connections": shown, "more": bool(ends), "silent": silent})
+        streams = msgspec.convert(shown, list[StreamAnswer])
+        return Answer(200, ConnectionsAnswer(connections=streams, more=bool(ends), silent=silent))
 
     async def disconnect(self, scope: Scope, receive: Receive) -> Answer:
         """``DELETE /admin/connections/{id}``: end a stream, on whatever hub; its client may come back (W37)."""
@@ -54,24 +61,20 @@ class AdminEndpoints:
         """``POST /admin/revocations``: ``{"subject", "issuer"?}`` or ``{"jti"}``; ends streams at once."""
         ask = Ask(scope)
         await self._admin(ask)
-        body = await ask.object(receive, limit=64 * 1024, fields=frozenset(("subject", "issuer", "jti")))
-        if ("subject" in body) == ("jti" in body):
+        body = await ask.body(receive, _REVOCATION, limit=64 * 1024)
+        subject, issuer, jti = (None if isinstance(v, UnsetType) else v for v in (body.subject, body.issuer, body.jti))
+        if (subject is None) == (jti is None):
             raise InvalidInput("subject", "send either subject or jti")
-        if "jti" in body and "issuer" in body:
+        if jti is not None and issuer is not None:
             raise InvalidInput("issuer", "goes with a subject only; a token id is revoked whoever issued it")
-        for name, value in body.items():
-            if not isinstance(value, str) or not value:
-                raise InvalidInput(name, "must be a string that is not empty")
         now = self._services.clock.wall()
         ends = now + self._services.settings.revocation_ttl
-        if "jti" in body:
-            revocation = Revocation(kind="token", value=f"jti:{body['jti']}", at=now, expires_at=ends)
+        if subject is None:
+            revocation = Revocation(kind="token", value=f"jti:{jti}", at=now, expires_at=ends)
         else:
-            revocation = Revocation(
-                kind="subject", value=body["subject"], issuer=body.get("issuer"), at=now, expires_at=ends
-            )
+            revocation = Revocation(kind="subject", value=subject, issuer=issuer, at=now, expires_at=ends)
         ended = await self._services.revoke(revocation)
-        return Answer(201, {"ended": ended, "expires_at": ends})
+        return Answer(201, RevocationAnswer(ended=ended, expires_at=ends))
 
     async def stats(self, scope: Scope, receive: Receive) -> Answer:
         """``GET /admin/stats``: the counters of this node."""
@@ -81,21 +84,21 @@ class AdminEndpoints:
         stats = engine.stats
         return Answer(
             200,
-            {
-                "node": engine.node,
-                "position": str(engine.position),
-                "streams": len(engine.connections),
-                "topics": engine.topic_count,
-                "published": stats.published,
-                "delivered": stats.delivered,
-                "writes": stats.writes,
-                "gaps": stats.gaps,
-                "history_reads": stats.history_reads,
-                "connects": stats.connects,
-                "refused": stats.refused,
-                "closed": stats.closed,
-                "revocations": len(engine.revocations),
-            },
+            StatsAnswer(
+                node=engine.node,
+                position=str(engine.position),
+                streams=len(engine.connections),
+                topics=engine.topic_count,
+                published=stats.published,
+                delivered=stats.delivered,
+                writes=stats.writes,
+                gaps=stats.gaps,
+                history_reads=stats.history_reads,
+                connects=stats.connects,
+                refused=stats.refused,
+                closed=stats.closed,
+                revocations=len(engine.revocations),
+            ),
         )
 
     async def _admin(self, ask: Ask) -> Identity:

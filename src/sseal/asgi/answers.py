@@ -21,6 +21,7 @@ from ..errors import (
     Unavailable,
 )
 from .ask import ClientGone
+from .bodies import ProblemAnswer
 
 __all__ = ["Answer", "Endpoint", "Guarded", "problem"]
 
@@ -34,7 +35,7 @@ class Answer:
     """A complete response.
 
     :param body: encoded as JSON; None for no body.
-    :param headers: more headers, names in lower case.
+    :param headers: more headers, names in lower case; they replace the common ones.
     """
 
     def __init__(
@@ -48,10 +49,13 @@ class Answer:
     ) -> None:
         self.status = status
         self.raw = raw if raw is not None else b"" if body is None else msgspec.json.encode(body)
-        self.headers = [*_COMMON, *((k.encode(), v.encode("latin-1")) for k, v in (headers or {}).items())]
+        self.headers = [*_COMMON]
+        if headers:
+            given = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+            self.headers = [*(pair for pair in _COMMON if pair[0] not in given), *given.items()]
         if self.raw:
             self.headers.append((b"content-type", media.encode()))
-        if status != 204:
+        if status not in (204, 304):
             self.headers.append((b"content-length", b"%d" % len(self.raw)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,18 +70,12 @@ Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
 
 def problem(error: SsealError) -> Answer:
     """Return the problem document of an error; what a credential's fault was stays in the log."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-    }
+    body = ProblemAnswer(title=error.title, status=error.status, detail=error.detail, code=error.code)
     headers: dict[str, str] = {}
     if isinstance(error, InvalidInput):
-        body["field"] = error.field
+        body.field = error.field
     if isinstance(error, Forbidden) and error.refused:
-        body["refused"] = list(error.refused)
+        body.refused = list(error.refused)
     if isinstance(error, TooManyRequests | Unavailable):
         headers["retry-after"] = str(math.ceil(error.retry_after))
     if error.status == 401:

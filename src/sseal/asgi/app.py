@@ -15,6 +15,7 @@ from .answers import Guarded, not_found, problem
 from .auth import AuthEndpoints
 from .authenticator import Authenticator
 from .health import HealthEndpoints
+from .openapi import OpenApiEndpoint
 from .publish import PublishEndpoints
 from .services import Services
 from .subscribe import Subscribe
@@ -111,6 +112,7 @@ def _routes(services: Services) -> list[Route]:
     admin = AdminEndpoints(services, authenticator)
     health = HealthEndpoints(services)
     events = _Events(subscribe, Guarded(POST=publish.events))
+    openapi = [Route("/openapi.json", Guarded(GET=OpenApiEndpoint(services)))] if services.settings.openapi else []
     return [
         Route("/events", events),
         Route("/events/", events),  # never redirects: an EventSource would reconnect to the target (W38)
@@ -127,4 +129,5 @@ def _routes(services: Services) -> list[Route]:
         Route("/healthz", Guarded(GET=health.live)),
         Route("/readyz", Guarded(GET=health.ready)),
         Route("/metrics", Guarded(GET=health.metrics)),
+        *openapi,
     ]

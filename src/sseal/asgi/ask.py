@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -11,8 +11,11 @@ from starlette.types import Receive, Scope
 from ..auth.credential import LastEventId
 from ..auth.origin import Caller, normal_origin
 from ..errors import InvalidInput, TooLarge, UnsupportedMediaType
+from .decoding import decode
 
 __all__ = ["Ask", "ClientGone"]
+
+T = TypeVar("T")
 
 MAX_QUERY_FIELDS: Final = 256
 """Fields of a query string: 64 topics and a handful of others, with room."""
@@ -121,13 +124,16 @@ class Ask:
                 return LastEventId.parse(value.decode("latin-1").strip())
         return None if query is None else LastEventId.parse(query)
 
-    async def json(self, receive: Receive, *, limit: int, absent: dict[str, Any] | None = None) -> Any:
+    async def body(
+        self, receive: Receive, decoder: msgspec.json.Decoder[T], *, limit: int, absent: T | None = None
+    ) -> T:
         """Read and decode the body.
 
+        :param decoder: of the Struct it is to be.
         :param absent: what to return when there is no body; None: there must be one.
         :raises UnsupportedMediaType: not ``application/json``, which a cross-site form cannot send (W12).
         :raises TooLarge: over ``limit`` bytes.
-        :raises InvalidInput: not JSON; names the place.
+        :raises InvalidInput: not JSON, or of another shape; names the place.
         :raises ClientGone: the client left.
         """
         length = self.header(b"content-length")
@@ -148,23 +154,7 @@ class Ask:
         media = (self.header(b"content-type") or "").split(";")[0].strip().lower()
         if media != "application/json":
             raise UnsupportedMediaType("Content-Type", f"must be application/json, not {media or 'absent'}")
-        try:
-            return msgspec.json.decode(bytes(body))
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise InvalidInput("body", f"is not JSON: {error}") from None
-
-    async def object(self, receive: Receive, *, limit: int, fields: frozenset[str], optional: bool = False) -> Any:
-        """Read a body that is a JSON object with no fields but these.
-
-        :raises InvalidInput: it is something else, or has an unknown field.
-        """
-        body = await self.json(receive, limit=limit, absent={} if optional else None)
-        if not isinstance(body, dict):
-            raise InvalidInput("body", "must be a JSON object")
-        for name in body:
-            if name not in fields:
-                raise InvalidInput(name, "is not a field; known are " + ", ".join(sorted(fields)))
-        return body
+        return decode(body, decoder)
 
 
 def _parse_query(raw: bytes) -> list[tuple[str, str]]:

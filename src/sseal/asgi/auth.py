@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from http.cookies import Morsel
-from typing import Any
+from typing import Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.types import Receive, Scope
 
 from ..auth.credential import Way
@@ -20,6 +20,16 @@ from ..topics import MAX_TOPIC_LENGTH, Pattern, user_topic
 from .answers import Answer
 from .ask import Ask
 from .authenticator import CALLER, Authenticator
+from .bodies import (
+    GrantsBody,
+    LoginBody,
+    RefreshAnswer,
+    RefreshBody,
+    SessionAnswer,
+    SessionBody,
+    TicketAnswer,
+    TicketBody,
+)
 from .commands import node_of
 from .services import Services
 
@@ -27,6 +37,10 @@ __all__ = ["AuthEndpoints"]
 
 MAX_BODY = 64 * 1024
 """Bytes of a body under /auth: a large token and 64 topics fit."""
+_TICKET: Final = msgspec.json.Decoder(TicketBody)
+_LOGIN: Final = msgspec.json.Decoder(LoginBody)
+_SESSION: Final = msgspec.json.Decoder(SessionBody)
+_REFRESH: Final = msgspec.json.Decoder(RefreshBody)
 _BEARER: frozenset[Way] = frozenset(("bearer",))
 
 audit = logging.getLogger("sseal.audit")
@@ -42,11 +56,10 @@ class AuthEndpoints:
     async def ticket(self, scope: Scope, receive: Receive) -> Answer:
         """``POST /auth/sse``: a one-time ticket for the caller, or by an admin for somebody else (W40)."""
         ask = Ask(scope)
-        fields = frozenset(("topics", "token", "subject", "grants"))
-        body = await ask.object(receive, limit=MAX_BODY, fields=fields, optional=True)
+        body = await ask.body(receive, _TICKET, limit=MAX_BODY, absent=TicketBody())
         topics = _topics(body)
         identity = await self._mint_caller(ask, body)
-        if "subject" in body or "grants" in body:
+        if body.subject is not UNSET or body.grants is not UNSET:
             identity = self._on_behalf(identity, body)
         else:
             self._check_rate("ticket", identity)
@@ -56,12 +69,12 @@ class AuthEndpoints:
         root = scope.get("root_path", "").rstrip("/")
         return Answer(
             201,
-            {
-                "ticket": ticket,
-                "sessionId": ticket,
-                "url": f"{root}/events?ticket={ticket}",
-                "expires_in": self._services.tickets.ttl,
-            },
+            TicketAnswer(
+                ticket=ticket,
+                session_id=ticket,
+                url=f"{root}/events?ticket={ticket}",
+                expires_in=self._services.tickets.ttl,
+            ),
         )
 
     async def login(self, scope: Scope, receive: Receive) -> Answer:
@@ -71,11 +84,10 @@ class AuthEndpoints:
         if self._services.accounts is None:
             raise NotFound("accounts are not switched on; set accounts to the path of their file")
         self._check_cookie_place(ask)
-        body = await ask.object(receive, limit=MAX_BODY, fields=frozenset(("username", "password")))
-        username, password = _string(body, "username"), _string(body, "password")
-        await self._check_login_rate(ask.address, username)
+        body = await ask.body(receive, _LOGIN, limit=MAX_BODY)
+        await self._check_login_rate(ask.address, body.username)
         began = self._services.clock.wall()
-        account = await self._services.accounts.verify(username, password)
+        account = await self._services.accounts.verify(body.username, body.password)
         identity = Identity(
             subject=account.username,
             issuer=ISSUER,
@@ -89,7 +101,7 @@ class AuthEndpoints:
     async def open_session(self, scope: Scope, receive: Receive) -> Answer:
         """``POST /auth/session``: a bearer token for a session cookie that lives no longer than it."""
         ask = Ask(scope)
-        await ask.object(receive, limit=MAX_BODY, fields=frozenset(), optional=True)
+        await ask.body(receive, _SESSION, limit=MAX_BODY, absent=SessionBody())
         identity = await self._authenticator.caller(ask, _BEARER)
         if not self._services.origins.allows_explicit(ask.caller):
             raise Forbidden("Origin: this page is not on the hub's list of allowed origins", code="origin_refused")
@@ -111,14 +123,13 @@ class AuthEndpoints:
     async def refresh(self, scope: Scope, receive: Receive) -> Answer:
         """``POST /auth/refresh``: extend a live stream with a fresh credential of the same subject."""
         ask = Ask(scope)
-        body = await ask.object(receive, limit=MAX_BODY, fields=frozenset(("connection",)))
-        connection_id = _string(body, "connection")
+        connection_id = (await ask.body(receive, _REFRESH, limit=MAX_BODY)).connection
         fresh = await self._authenticator.caller(ask, CALLER)
         self._check_rate("refresh", fresh)
         answer = await self._services.cluster.ask(
             node_of(connection_id), "refresh", connection=connection_id, identity=msgspec.to_builtins(fresh)
         )
-        return Answer(200, {"expires_at": answer["expires_at"]})
+        return Answer(200, RefreshAnswer(expires_at=answer["expires_at"]))
 
     async def _check_login_rate(self, address: str, username: str) -> None:
         """Limit guesses per address, per name from one address, and more widely per name.
@@ -158,27 +169,28 @@ class AuthEndpoints:
                 f"too many requests of this kind ({what}) by this subject", code="rate", retry_after=10.0
             )
 
-    async def _mint_caller(self, ask: Ask, body: Mapping[str, Any]) -> Identity:
+    async def _mint_caller(self, ask: Ask, body: TicketBody) -> Identity:
         """Return who asks for a ticket; a token in the body counts when no other way is present."""
         credential = self._services.policy.find(CALLER, ask.headers)
         if (
-            "token" in body
+            not isinstance(body.token, UnsetType)
             and "bearer" in self._services.policy.ways
             and (credential is None or credential.way == "own")
         ):
-            token = _string(body, "token")
             if not self._services.origins.allows_explicit(ask.caller):
                 raise Forbidden("Origin: this page is not on the hub's list of allowed origins", code="origin_refused")
-            return await self._authenticator.token(token, "bearer")
+            return await self._authenticator.token(body.token, "bearer")
         return await self._authenticator.caller(ask)
 
-    def _on_behalf(self, admin: Identity, body: Mapping[str, Any]) -> Identity:
+    def _on_behalf(self, admin: Identity, body: TicketBody) -> Identity:
         if not admin.grants.admin:
             raise Forbidden("only an admin may mint a ticket for somebody else", code="admin_required")
-        subject = _string(body, "subject")
+        subject = body.subject
+        if isinstance(subject, UnsetType):
+            raise InvalidInput("subject", "is missing")
         if len(user_topic(subject)) > MAX_TOPIC_LENGTH:
             raise InvalidInput("subject", "is too long to be part of a topic")
-        given = _grants(body.get("grants"))
+        given = _grants(body.grants)
         # Naming the topics grants them: the app knows its users, the hub need not (W40).
         grants = Grants(subscribe=(*given.subscribe, *_topics(body)), publish=given.publish)
         # Revoking the admin, the admin's token or the person ends it; it may outlive a short-lived admin token.
@@ -201,7 +213,7 @@ class AuthEndpoints:
         audit.info("session opened", extra={"subject": derived.subject, "issuer": derived.issuer})
         return Answer(
             200,
-            {"subject": derived.subject, "expires_at": derived.expires_at},
+            SessionAnswer(subject=str(derived.subject), expires_at=derived.expires_at),
             headers={"set-cookie": self._cookie(token, age)},
         )
 
@@ -254,43 +266,27 @@ class AuthEndpoints:
             raise Forbidden("insecure cookies are for loopback only; unset insecure_cookies", code="insecure_cookie")
 
 
-def _string(body: Mapping[str, Any], name: str) -> str:
-    if name not in body:
-        raise InvalidInput(name, "is missing")
-    value = body[name]
-    if not isinstance(value, str) or not value:
-        raise InvalidInput(name, "must be a string that is not empty")
-    return value
-
-
-def _topics(body: Mapping[str, Any]) -> list[str]:
-    value = _patterns(body, "topics", "topics")
-    if "topics" in body and not value:
+def _topics(body: TicketBody) -> list[str]:
+    if isinstance(body.topics, UnsetType):
+        return []
+    if not body.topics:
         raise InvalidInput("topics", "must name at least one topic; leave it out for the subject's own")
-    if len(value) > MAX_TOPICS:
-        raise InvalidInput("topics", f"holds {len(value)} topics, at most {MAX_TOPICS} are allowed")
-    return value
+    if len(body.topics) > MAX_TOPICS:
+        raise InvalidInput("topics", f"holds {len(body.topics)} topics, at most {MAX_TOPICS} are allowed")
+    return _patterns(body.topics, "topics")
 
 
-def _patterns(body: Mapping[str, Any], name: str, field: str) -> list[str]:
-    value = body.get(name, [])
-    if not isinstance(value, list):
-        raise InvalidInput(field, "must be an array of strings")
-    for text in value:
-        Pattern.parse(text, field)
-    return value
+def _patterns(texts: list[str], field: str) -> list[str]:
+    for index, text in enumerate(texts):
+        Pattern.parse(text, f"{field}[{index}]")
+    return texts
 
 
-def _grants(value: object) -> Grants:
+def _grants(body: GrantsBody | UnsetType | None) -> Grants:
     """Read the grants of a ticket minted for somebody; never admin."""
-    if value is None:
+    if body is None or isinstance(body, UnsetType):
         return Grants()
-    if not isinstance(value, dict):
-        raise InvalidInput("grants", "must be an object with subscribe and publish")
-    for name in value:
-        if name not in ("subscribe", "publish"):
-            raise InvalidInput(f"grants.{name}", "is not a field; known are publish, subscribe")
     return Grants(
-        subscribe=tuple(_patterns(value, "subscribe", "grants.subscribe")),
-        publish=tuple(_patterns(value, "publish", "grants.publish")),
+        subscribe=tuple(_patterns(body.subscribe, "grants.subscribe")),
+        publish=tuple(_patterns(body.publish, "grants.publish")),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from ..errors import Forbidden, NotFound
 from ..hub.cluster import Cluster
 from ..stream import reasons
 from ..stream.connection import Connection
+from .bodies import StreamAnswer
 from .services import Services
 
 __all__ = ["PAGE", "Commands", "node_of"]
@@ -99,18 +100,19 @@ class Commands:
 
     def _describe(self, connection: Connection) -> dict[str, Any]:
         identity = connection.subscription.identity
-        return {
-            "id": connection.id,
-            "subject": identity.subject,
-            "issuer": identity.issuer,
-            "way": identity.way,
-            "topics": connection.subscription.topics.names,
-            "state": connection.state.name.lower(),
-            "direct": connection.sink is not None and connection.sink.chunked,
-            "position": connection.position,
-            "delivered": connection.delivered,
-            "buffered": connection.sink.buffered if connection.sink else 0,
-            "address": connection.address,
-            "seconds": round(self._services.clock.monotonic() - connection.opened_at, 3),
-            "expires_at": identity.expires_at,
-        }
+        described = StreamAnswer(
+            id=connection.id,
+            subject=identity.subject,
+            issuer=identity.issuer,
+            way=identity.way,
+            topics=list(connection.subscription.topics.names),
+            state=connection.state.name.lower(),
+            direct=connection.sink is not None and connection.sink.chunked,
+            position=connection.position,
+            delivered=connection.delivered,
+            buffered=connection.sink.buffered if connection.sink else 0,
+            address=connection.address,
+            seconds=round(self._services.clock.monotonic() - connection.opened_at, 3),
+            expires_at=identity.expires_at,
+        )
+        return cast("dict[str, Any]", msgspec.to_builtins(described))

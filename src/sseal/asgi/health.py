@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope
 from ..errors import NotFound, Unavailable
 from ..extras import MissingPackage
 from .answers import Answer
+from .bodies import HealthAnswer, ReadyAnswer
 from .services import Services
 
 __all__ = ["HealthEndpoints"]
@@ -21,7 +22,7 @@ class HealthEndpoints:
     async def live(self, scope: Scope, receive: Receive) -> Answer:
         """``GET /healthz``: the event loop runs."""
         del scope, receive
-        return Answer(200, {"status": "ok"})
+        return Answer(200, HealthAnswer())
 
     async def ready(self, scope: Scope, receive: Receive) -> Answer:
         """``GET /readyz``: a canary went through the broker and back."""
@@ -30,7 +31,7 @@ class HealthEndpoints:
         if engine.draining:
             raise Unavailable("the hub is shutting down", code="draining", retry_after=5.0)
         seconds = await engine.canary()
-        return Answer(200, {"status": "ready", "canary_seconds": round(seconds, 6), "streams": len(engine.connections)})
+        return Answer(200, ReadyAnswer(canary_seconds=round(seconds, 6), streams=len(engine.connections)))
 
     async def metrics(self, scope: Scope, receive: Receive) -> Answer:
         """``GET /metrics``: Prometheus text; 404 without the package that writes it."""

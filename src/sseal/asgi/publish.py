@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Final
 
+import msgspec
 from starlette.types import Receive, Scope
 
 from ..auth.identity import Identity
 from ..brokers import Draft
 from ..errors import Forbidden, InvalidInput, TooLarge
-from ..publisher import body_to_draft, draft
+from ..publisher import EventBody, body_to_draft, draft
 from ..topics import user_topic
 from .answers import Answer
 from .ask import Ask
 from .authenticator import Authenticator
+from .bodies import NotificationAnswer, NotificationBody, PublishAnswer
 from .services import Services
 
 __all__ = ["PublishEndpoints"]
+
+_EVENTS: Final[msgspec.json.Decoder[EventBody | list[EventBody]]] = msgspec.json.Decoder(EventBody | list[EventBody])
+_NOTIFICATION: Final = msgspec.json.Decoder(NotificationBody)
 
 
 class PublishEndpoints:
@@ -32,7 +37,7 @@ class PublishEndpoints:
         ask = Ask(scope)
         identity = await self._authenticator.caller(ask)
         limits = self._services.settings.limits
-        body = await ask.json(receive, limit=limits.body)
+        body = await ask.body(receive, _EVENTS, limit=limits.body)
         items = body if isinstance(body, list) else [body]
         if not items:
             raise InvalidInput("body", "must hold at least one event")
@@ -50,32 +55,28 @@ class PublishEndpoints:
         ]
         self._check_grants(identity, drafts)
         positions = await self._services.engine.publish(drafts, wait=False)
-        return Answer(201, {"ids": [str(position) for position in positions]})
+        return Answer(201, PublishAnswer(ids=[str(position) for position in positions]))
 
     async def notifications(self, scope: Scope, receive: Receive) -> Answer:
         """``POST /notifications``: a message from the caller on somebody's own topic."""
         ask = Ask(scope)
         identity = await self._authenticator.caller(ask)
         limits = self._services.settings.limits
-        fields = frozenset(("targetUserId", "message", "type"))
-        body = await ask.object(receive, limit=limits.body, fields=fields)
-        target, kind = _text(body, "targetUserId"), _text(body, "type", "notification")
-        if "message" not in body:
-            raise InvalidInput("message", "is missing")
+        body = await ask.body(receive, _NOTIFICATION, limit=limits.body)
         content = {
-            "type": kind,
-            "message": body["message"],
+            "type": body.type,
+            "message": body.message,
             "timestamp": datetime.fromtimestamp(self._services.clock.wall(), UTC).isoformat(timespec="milliseconds"),
             "sender": identity.subject,
         }
         try:
-            made = draft(user_topic(target), content, event=kind, limits=limits)
+            made = draft(user_topic(body.target), content, event=body.type, limits=limits)
         except InvalidInput as error:
             field = {"topic": "targetUserId", "event": "type", "data": "message"}.get(error.field, error.field)
             raise type(error)(field, error.problem) from None
         self._check_grants(identity, [made])
         (position,) = await self._services.engine.publish([made], wait=False)
-        return Answer(200, {"success": True, "id": str(position)})
+        return Answer(200, NotificationAnswer(id=str(position)))
 
     def _check_grants(self, identity: Identity, drafts: list[Draft]) -> None:
         granted = identity.grants.bound("publish", identity.subject)
@@ -83,12 +84,3 @@ class PublishEndpoints:
         refused = [topic for topic in topics if not any(pattern.matches(topic) for pattern in granted)]
         if refused:
             raise Forbidden("not allowed to publish to: " + ", ".join(refused), refused=refused, code="topic_refused")
-
-
-def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
-    value = body.get(name, default)
-    if value is None and name not in body:
-        raise InvalidInput(name, "is missing")
-    if not isinstance(value, str) or not value:
-        raise InvalidInput(name, "must be a string that is not empty")
-    return value

@@ -61,6 +61,7 @@ class HubSettings:
         revocation (W17); they may come back. 0 for never.
     :param handle_signals: drain on SIGTERM and SIGINT, then let the server's own handler go on (W34).
     :param cors: answer CORS preflights and add CORS headers; off when mounted, where the app does (W39).
+    :param openapi: answer ``GET /openapi.json``, which asks for no credential.
     :param limits: bounds of everything that grows.
     """
 
@@ -103,6 +104,7 @@ class HubSettings:
     cut_off_after: float = 30.0
     handle_signals: bool = True
     cors: bool = False
+    openapi: bool = True
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeGuard
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, TypeGuard
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from .. import wire
 from ..brokers import Draft, IdempotencyKey
 from ..errors import Forbidden, InvalidInput, TooLarge
 from ..limits import Limits
-from ..topics import check_topic
+from ..topics import MAX_TOPIC_LENGTH, check_topic
 
-__all__ = ["Body", "body_to_draft", "draft"]
+__all__ = ["TOPIC_SCHEMA", "EventBody", "TopicText", "body_to_draft", "draft"]
 
 RETRY_RANGE: Final = (500, 60_000)
 """Milliseconds a publisher may send its readers away for (W19)."""
 RESERVED_ROOT: Final = "$sseal"
 """First segment of the hub's own topics, such as the one the canary of `/readyz` travels on."""
-_FIELDS: Final = frozenset(("topic", "topics", "data", "event", "ttl", "key", "retry"))
+TOPIC_SCHEMA: Final = {"minLength": 1, "maxLength": MAX_TOPIC_LENGTH, "pattern": "^[^/]+(/[^/]+)*$"}
+"""What JSON Schema can say of a topic or pattern; the rest is checked where it is read."""
 
-Body = Mapping[str, Any]
+TopicText = Annotated[str, Meta(extra_json_schema=TOPIC_SCHEMA)]
+_TTL_SCHEMA: Final = {"exclusiveMinimum": 0}
+_RETRY_SCHEMA: Final = {"minimum": RETRY_RANGE[0], "maximum": RETRY_RANGE[1]}
+
+
+class EventBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """One event to publish. Send either `topic` or `topics`."""
+
+    topic: Annotated[TopicText, Meta(description="An exact topic.", examples=["user/alice"])] | UnsetType = UNSET
+    topics: (
+        Annotated[list[TopicText], Meta(description="Several exact topics: one event all the same.")] | UnsetType
+    ) = UNSET
+    data: Annotated[Any, Meta(description="Text is sent as it is, any other JSON as JSON.", examples=["hello"])]
+    event: Annotated[str | None, Meta(description="The event type; `message` without one.", examples=["note"])] = None
+    ttl: (
+        Annotated[
+            float,
+            Meta(description="Seconds until it is no longer worth reading.", extra_json_schema=_TTL_SCHEMA),
+        ]
+        | None
+    ) = None
+    key: Annotated[
+        str | None,
+        Meta(description="Idempotency key: the same key with the same content is published once in 24 h."),
+    ] = None
+    retry: (
+        Annotated[
+            int,
+            Meta(
+                description="Milliseconds readers wait before they reconnect. Needs the admin grant.",
+                extra_json_schema=_RETRY_SCHEMA,
+            ),
+        ]
+        | None
+    ) = None
 
 
 def draft(
@@ -70,35 +106,24 @@ def draft(
     return Draft(topics=listed, type=event, data=text, ttl=None if ttl is None else float(ttl), retry=retry, key=claim)
 
 
-def body_to_draft(body: object, *, scope: tuple[str, str], admin: bool, limits: Limits, field: str = "") -> Draft:
-    """Make a draft of one JSON object of ``POST /events``.
+def body_to_draft(body: EventBody, *, scope: tuple[str, str], admin: bool, limits: Limits, field: str = "") -> Draft:
+    """Make a draft of one event of ``POST /events``.
 
-    :raises InvalidInput: not an object, an unknown or a missing field, a wrong type.
+    :raises InvalidInput: names the field.
     :raises Forbidden: ``retry`` without the admin grant.
     """
-    if not isinstance(body, dict):
-        raise InvalidInput(field.rstrip(".") or "body", f"must be a JSON object, not {json_type(body)}")
-    for name in body:
-        if name not in _FIELDS:
-            raise InvalidInput(f"{field}{name}", "is not a field; known are " + ", ".join(sorted(_FIELDS)))
-    if ("topic" in body) == ("topics" in body):
+    topic, topics = body.topic, body.topics
+    if isinstance(topic, UnsetType) == isinstance(topics, UnsetType):
         raise InvalidInput(f"{field}topic", "send either topic or topics")
-    if "data" not in body:
-        raise InvalidInput(f"{field}data", "is missing")
-    if "topic" in body and not isinstance(body["topic"], str):
-        raise InvalidInput(f"{field}topic", f"must be a string, not {json_type(body['topic'])}")
-    if "topics" in body and not isinstance(body["topics"], list):
-        raise InvalidInput(f"{field}topics", f"must be an array of strings, not {json_type(body['topics'])}")
-    if body.get("retry") is not None and not admin:
+    if body.retry is not None and not admin:
         raise Forbidden("retry: only an admin may change the reconnection time of readers", code="admin_required")
-    event = body.get("event")
     return draft(
-        body["topic"] if "topic" in body else body["topics"],
-        body["data"],
-        event="message" if event is None else event,
-        ttl=body.get("ttl"),
-        key=body.get("key"),
-        retry=body.get("retry"),
+        topic if isinstance(topics, UnsetType) else topics,  # type: ignore[arg-type]
+        body.data,
+        event="message" if body.event is None else body.event,
+        ttl=body.ttl,
+        key=body.key,
+        retry=body.retry,
         scope=scope,
         limits=limits,
         field=field,

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -22,6 +23,7 @@ from starlette.types import Receive, Scope
 from ...application import Hub
 from ...asgi.answers import Answer, Guarded
 from ...asgi.ask import Ask
+from ...asgi.bodies import LoginBody, RefreshBody
 from ...auth.identity import Grants
 from ...auth.jwt import sign
 from ...auth.origin import is_loopback
@@ -47,6 +49,8 @@ RETRY_MS: Final = 1000
 MAX_BODY: Final = 4096
 """Bytes of a body: a name and a password fit."""
 PORTS_TRIED: Final = 20
+_LOGIN: Final = msgspec.json.Decoder(LoginBody)
+_CUT: Final = msgspec.json.Decoder(RefreshBody)
 
 _HEADERS: Final = {
     "Cache-Control": "no-cache",
@@ -146,9 +150,8 @@ class Demo:
 
     async def token(self, scope: Scope, receive: Receive) -> Answer:
         """``POST /demo/token``: what an application's own login would give out."""
-        fields = frozenset(("username", "password"))
-        body = await Ask(scope).object(receive, limit=MAX_BODY, fields=fields)
-        account = await self._accounts.verify(_text(body, "username"), _text(body, "password"))
+        body = await Ask(scope).body(receive, _LOGIN, limit=MAX_BODY)
+        account = await self._accounts.verify(body.username, body.password)
         now = int(self._clock.wall())
         claims = {
             "iss": ISSUER,
@@ -168,8 +171,8 @@ class Demo:
         same = caller.origin == caller.own if caller.origin is not None else caller.fetch_site == "same-origin"
         if not same:
             raise Forbidden("only the demo's own page may cut", code="origin_refused")
-        body = await ask.object(receive, limit=MAX_BODY, fields=frozenset(("connection",)))
-        if not self.hub.disconnect(_text(body, "connection"), quietly=True):
+        body = await ask.body(receive, _CUT, limit=MAX_BODY)
+        if not self.hub.disconnect(body.connection, quietly=True):
             raise NotFound("there is no such stream")
         return Answer(204)
 
@@ -232,10 +235,3 @@ def _file(path: Path) -> Callable[[Request], Awaitable[Response]]:
 
 def _announce(port: int) -> None:
     say(f"\n  sseal demo: http://localhost:{port}/\n\n  Ctrl-C ends it.\n")
-
-
-def _text(body: dict[str, object], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise InvalidInput(name, "must be a string that is not empty")
-    return value
