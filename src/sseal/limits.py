@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from ipaddress import IPv6Address
 
 from .clock import Clock, SystemClock
 from .errors import InvalidInput
 
-__all__ = ["Limits", "RateLimiter"]
+__all__ = ["Limits", "RateLimiter", "address_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,10 @@ class Limits:
     :param tickets_per_minute_per_subject: tickets minted; as many as connects.
     :param sessions_per_minute_per_subject: session cookies for bearer tokens, at all hubs together: each may become a
         revocation, which every hub remembers for the life of a session.
+    :param http_connections: connections that are no streams; one more closes the one that has waited longest without
+        a request. Requests take milliseconds: 4,096 at once are some hundred thousand a second.
+    :param http_connections_per_address: those of one client address, proxies not counted; one more is closed. A browser
+        opens six to a host, offices share an address.
     :param body: bytes of a request body; an array of a hundred ordinary events fits.
     :param batch: events of one POST; more are as fast in a second request.
     :param data: bytes of one event's data, encoded: 256 KiB is what readers take in one piece without a stall.
@@ -42,6 +47,8 @@ class Limits:
     logins_per_minute_per_address: int = 60
     tickets_per_minute_per_subject: int = 240
     sessions_per_minute_per_subject: int = 30
+    http_connections: int = 4096
+    http_connections_per_address: int = 512
     body: int = 1024 * 1024
     batch: int = 100
     data: int = 256 * 1024
@@ -92,3 +99,20 @@ class RateLimiter:
             self._minute = minute
             self._counts = {}
         return hash(names)
+
+
+def address_key(text: str) -> str:
+    """Return what limits per client address count: an IPv4 address, or the /64 of an IPv6 address.
+
+    Whoever has one address of a /64 usually has all 2^64 of them. IPv4 in IPv6 clothes (``::ffff:192.0.2.1``) counts as
+    IPv4. What is no address is returned as it is.
+    """
+    if ":" not in text:
+        return text
+    try:
+        address = IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return text
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{IPv6Address(int(address) >> 64 << 64)}/64"

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 from sseal import Grants, Hub, HubSettings, Identity, Limits
-from sseal.server import uvicorn as direct_path
 
 
 async def authenticate(connection: Any) -> Identity | None:
@@ -63,9 +62,3 @@ async def rewriting(scope: Any, receive: Any, send: Any) -> None:
         await send(message)
 
     await app(scope, receive, change)
-
-
-async def older(scope: Any, receive: Any, send: Any) -> None:
-    """Serve as if this uvicorn lacked something the direct path needs."""
-    direct_path._MISSING[:] = ["RequestResponseCycle.disconnected"]
-    await app(scope, receive, send)
