@@ -8,7 +8,7 @@ from .target import Target
 
 MORE_MEMORY = 16.0
 """MiB the server may have grown by after the warm-up: the allocator's arenas, and log and store until they are full.
-Measured: 1 to 4. Ten kilobytes left behind by each of the thousands of requests would be more."""
+Measured: 1 to 5. Ten kilobytes left behind by each of the thousands of requests would be more."""
 WARM_UP = 0.25
 """Part of the time that goes by before the first look."""
 
