@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from ipaddress import IPv6Address
 
 from .clock import Clock, SystemClock
 from .errors import InvalidInput
 
-__all__ = ["Limits", "RateLimiter"]
+__all__ = ["Limits", "RateLimiter", "address_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,3 +93,20 @@ class RateLimiter:
             self._minute = minute
             self._counts = {}
         return hash(names)
+
+
+def address_key(text: str) -> str:
+    """Return what limits per client address count: an IPv4 address, or the /64 of an IPv6 address.
+
+    Whoever has one address of a /64 usually has all 2^64 of them. IPv4 in IPv6 clothes (``::ffff:192.0.2.1``) counts as
+    IPv4. What is no address is returned as it is.
+    """
+    if ":" not in text:
+        return text
+    try:
+        address = IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return text
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{IPv6Address(int(address) >> 64 << 64)}/64"

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from sseal import Grants, Hub, HubSettings, Identity, Limits
-from sseal.server import uvicorn as direct_path
+from sseal.server import direct as direct_path
 
 
 async def authenticate(connection: Any) -> Identity | None:
@@ -67,5 +67,5 @@ async def rewriting(scope: Any, receive: Any, send: Any) -> None:
 
 async def older(scope: Any, receive: Any, send: Any) -> None:
     """Serve as if this uvicorn lacked something the direct path needs."""
-    direct_path._MISSING[:] = ["RequestResponseCycle.disconnected"]
+    direct_path.MISSING[:] = ["RequestResponseCycle.disconnected"]
     await app(scope, receive, send)

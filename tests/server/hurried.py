@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from server.apps import app
-from sseal.server import uvicorn as direct_path
+from sseal.server.uvicorn import HttpLimits, StreamProtocol
 
 __all__ = ["app"]
 
-direct_path.HEAD_PATIENCE = 1.0  # type: ignore[misc]
+StreamProtocol.limits = HttpLimits(head_timeout=1.0)

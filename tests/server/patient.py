@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from server.apps import app
-from sseal.server import uvicorn as direct_path
+from sseal.server import protocol
 
 __all__ = ["app"]
 
-direct_path.LAST_HEAD_PATIENCE = 20.0  # type: ignore[misc]
+protocol.LAST_HEAD_PATIENCE = 20.0  # type: ignore[misc]

@@ -18,8 +18,9 @@ import pytest_asyncio
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from servers import RawStream, Server, ask, uvicorn
-from sseal.server import uvicorn as direct_path
-from sseal.server.uvicorn import MAX_SURPLUS, DirectSink, missing
+from sseal.server import direct as direct_path
+from sseal.server.direct import MAX_SURPLUS, DirectSink, missing
+from sseal.server.heads import MAX_HEAD
 
 HTTP = ("--http", "sseal.server.uvicorn:StreamProtocol")
 HEADERS = {"X-User": "alice", "Accept": "text/event-stream"}
@@ -457,12 +458,12 @@ def test_streams_have_the_socket_options_that_bound_them() -> None:
 
 
 async def test_a_request_head_without_end_is_refused_and_its_connection_closed(server: Server) -> None:
-    """Headers are not collected without bound: at 64 KiB there is a 400, and nobody else notices."""
+    """Headers are not collected without bound: at 64 KiB there is a 431, and nobody else notices."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
     line = b"X-Filler: " + b"x" * 1000 + b"\r\n"
     try:
-        for _ in range(2 * direct_path.MAX_HEAD // len(line)):
+        for _ in range(2 * MAX_HEAD // len(line)):
             writer.write(line)
             await writer.drain()
     except ConnectionError:
@@ -471,8 +472,8 @@ async def test_a_request_head_without_end_is_refused_and_its_connection_closed(s
         try:
             answer = await reader.read()
         except ConnectionError:
-            answer = b"HTTP/1.1 400 "  # the rest that was on its way made the kernel reset it
-    assert answer.startswith(b"HTTP/1.1 400 ")
+            answer = b"HTTP/1.1 431 "  # the rest that was on its way made the kernel reset it
+    assert answer.startswith(b"HTTP/1.1 431 ")
     writer.close()
     async with ask(server.port, "/healthz", headers={}) as fine:
         assert fine.status == 200

@@ -1,0 +1,224 @@
+"""The connections that are no streams: how many there may be, and how long each may take for what it does.
+
+A stream has limits of its own (`sseal.limits`, and the hub's timers). Everything else, from ``accept`` to the last
+byte of an answer, is held here until it ends or becomes a stream. One sweep looks at all of them four times a second,
+which costs less than a timer per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+from uvicorn.server import ServerState
+
+from ..limits import address_key
+
+__all__ = ["Connections", "Held", "HttpLimits", "connections_of", "spare_descriptors"]
+
+SWEEP: Final = 0.25
+"""Seconds between two looks at the clock."""
+QUIET: Final = 60.0
+"""Seconds between two warnings of the same kind; an attack must not fill the log."""
+
+logger = logging.getLogger("sseal.server")
+
+
+def _never(address: str) -> bool:
+    del address
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """What a connection that is no stream may take. Durations are seconds; 0 switches a bound on a count off.
+
+    :param head_timeout: for a request head, from the first byte on or from the accept.
+    :param response_timeout: an answer that nobody reads: no byte of it was taken for so long.
+    :param connections: all together. One more closes the one that has waited longest without a request.
+    :param connections_per_address: of one client address, IPv6 by /64. One more is closed.
+    :param is_proxy: tells which addresses are proxies, behind which there are many clients.
+    :param closed: where to count what was closed, by reason.
+    """
+
+    head_timeout: float = 15.0
+    response_timeout: float = 30.0
+    connections: int = 4096
+    connections_per_address: int = 512
+    is_proxy: Callable[[str], bool] = _never
+    closed: dict[str, int] = field(default_factory=dict)
+
+
+class Held(Protocol):
+    """A connection as the sweep sees it.
+
+    :ivar due: when it has to be over with what it does, in the loop's time; 0.0 for no bound.
+    """
+
+    transport: asyncio.Transport
+    due: float
+
+    def expire(self) -> str:
+        """Close it because its time is over; return why."""
+
+
+class _Stall:
+    """Since when how many bytes wait for a client to read them."""
+
+    __slots__ = ("since", "size")
+
+    def __init__(self, size: int, since: float) -> None:
+        self.size = size
+        self.since = since
+
+
+class Connections:
+    """The connections of one server that are no streams.
+
+    :param all: all connections of the server, streams included.
+    """
+
+    def __init__(self, everyone: set[Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._everyone = everyone
+        self._loop = loop
+        self._capacity = _capacity()
+        self._held: dict[Held, str] = {}
+        self._waiting: dict[Held, None] = {}
+        self._addresses: dict[str, int] = {}
+        self._stalls: dict[Held, _Stall] = {}
+        self._sweeping = False
+        self._warned: dict[str, float] = {}
+        self._response_timeout = 0.0
+        self._closed: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def enter(self, connection: Held, address: str, limits: HttpLimits) -> bool:
+        """Take a connection in that waits for its first request; return False if it has to be closed."""
+        self._closed, self._response_timeout = limits.closed, limits.response_timeout
+        key = "" if limits.is_proxy(address) else address_key(address)
+        of_address = self._addresses.get(key, 0)
+        if key and limits.connections_per_address and of_address >= limits.connections_per_address:
+            self.note("too_many_of_address", "a client address has too many connections; more are closed at once")
+            return False
+        if limits.connections and len(self._held) >= limits.connections and not self._drop_waiting("too_many"):
+            return False
+        if len(self._everyone) >= self._capacity and not self._drop_waiting("descriptors"):
+            return False
+        self._held[connection] = key
+        self._waiting[connection] = None
+        self._addresses[key] = of_address + 1
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.call_later(SWEEP, self._sweep)
+        return True
+
+    def leave(self, connection: Held) -> None:
+        """Forget a connection: it has ended, or is a stream now."""
+        key = self._held.pop(connection, None)
+        if key is None:
+            return
+        self._waiting.pop(connection, None)
+        self._stalls.pop(connection, None)
+        left = self._addresses[key] - 1
+        if left:
+            self._addresses[key] = left
+        else:
+            del self._addresses[key]
+
+    def serve(self, connection: Held) -> None:
+        """Hear that a connection has a request now."""
+        self._waiting.pop(connection, None)
+
+    def wait(self, connection: Held) -> None:
+        """Hear that a connection waits for a request again."""
+        if connection in self._held:
+            self._waiting[connection] = None
+
+    def progress(self, connection: Held) -> None:
+        """Hear that a client has read what waited for it."""
+        self._stalls.pop(connection, None)
+
+    def note(self, reason: str, text: str, *, level: int = logging.WARNING) -> None:
+        """Count something, and log it unless that was done a moment ago."""
+        self._closed[reason] = self._closed.get(reason, 0) + 1
+        now = self._loop.time()
+        if now - self._warned.get(reason, -QUIET) >= QUIET:
+            self._warned[reason] = now
+            logger.log(level, text, extra={"reason": reason, "times": self._closed[reason]})
+
+    def _drop_waiting(self, reason: str) -> bool:
+        """Close the connection that has waited longest without a request; return whether there was one."""
+        oldest = next(iter(self._waiting), None)
+        self.note(
+            reason,
+            f"{len(self._held)} connections that are no streams and {len(self._everyone)} in all are as many as "
+            f"{'limits.http_connections' if reason == 'too_many' else 'the open files of this process'} allow; "
+            "those that wait longest without a request are closed",
+        )
+        if oldest is None:
+            return False
+        self.leave(oldest)
+        oldest.transport.abort()
+        return True
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for connection in list(self._held):
+            if connection.due and now >= connection.due:
+                connection.due = 0.0
+                reason = connection.expire()
+                self._closed[reason] = self._closed.get(reason, 0) + 1
+            elif size := connection.transport.get_write_buffer_size():
+                self._look_at(connection, size, now)
+            elif connection in self._stalls:
+                del self._stalls[connection]
+        self._sweeping = bool(self._held)
+        if self._sweeping:
+            self._loop.call_later(SWEEP, self._sweep)
+
+    def _look_at(self, connection: Held, size: int, now: float) -> None:
+        """Close a connection whose client has taken nothing for too long of what waits for it."""
+        stall = self._stalls.get(connection)
+        if stall is None or size < stall.size:
+            self._stalls[connection] = _Stall(size, now)
+        elif now - stall.since >= self._response_timeout:
+            self.note("response_timeout", "a client does not read its answer; closed", level=logging.INFO)
+            connection.transport.abort()
+        else:
+            stall.size = size  # the app has written more; that nobody reads is as long ago as before
+
+
+_of_server: WeakKeyDictionary[ServerState, Connections] = WeakKeyDictionary()
+
+
+def connections_of(state: ServerState, loop: asyncio.AbstractEventLoop) -> Connections:
+    """Return the connections of a server, which has one state for all its protocols."""
+    found = _of_server.get(state)
+    if found is None:
+        found = _of_server[state] = Connections(state.connections, loop)
+    return found
+
+
+def spare_descriptors(allowed: int) -> int:
+    """Return how many of the open files allowed are left to everything but connections: files, the broker."""
+    return min(256, allowed // 4)
+
+
+def _capacity() -> int:
+    """Return how many connections this process has descriptors for.
+
+    At the very limit the kernel would say so, but to the event loop: uvloop closes the newcomers without a word.
+    """
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource
+
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed - spare_descriptors(allowed)

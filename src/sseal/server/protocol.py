@@ -1,0 +1,430 @@
+"""HTTP/1.1 as the hub speaks it: uvicorn's protocol on httptools, with bounds on all that a client may make it hold.
+
+- At most `MAX_PIPELINED` requests wait behind the one that is answered; what else was read is held as bytes, and no
+  more is read.
+- A head has a time, a number of bytes and a number of lines; trailers are ignored.
+- What follows ``Upgrade`` or ``Connection: close``, or cannot be understood, is never taken for a request.
+- How long a connection may idle and an answer may wait is `sseal.server.connections`.
+- A request that becomes a stream leaves all this by `sseal.server.direct`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from .connections import HttpLimits, connections_of
+from .direct import MISSING, Direct, DirectSink, HttpToolsProtocol, NotedCycle, RequestResponseCycle
+from .heads import FRAMING, MAX_HEAD, MAX_LINES, Refused, check_framing, rest_of_body, split_target
+
+__all__ = ["StreamProtocol"]
+
+MAX_PIPELINED: Final = 8
+"""Requests of one connection that wait for their turn; clients that pipeline at all send a handful."""
+MAX_HELD: Final = 512 * 1024
+"""Bytes held behind those; a transport reads at most 256 KiB at once and is paused then."""
+MAX_STEPS: Final = 256
+"""Pieces of what was read that are parsed in one turn of the event loop; a body may be full of what ends a head."""
+MAX_DROPPED: Final = 1024 * 1024
+"""Bytes a client may go on sending that are not read any more, before it is cut off."""
+LAST_HEAD_PATIENCE: Final = 0.5
+"""Seconds a request whose connection was accepted before the server began to end has to arrive."""
+LINGER: Final = 2.0
+"""Seconds for a client to read why it was refused; closed at once, what it still sends would make that unreadable."""
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+logger = logging.getLogger("sseal.server")
+
+
+class StreamProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol with bounds, and with a way out for streams. See the module docstring.
+
+    :ivar due: when the client has to be over with what it does, in the loop's time; 0.0 while it is our turn.
+    :cvar limits: those of a server that sets no others; see `limited`.
+    """
+
+    limits: ClassVar[HttpLimits] = HttpLimits()
+
+    @classmethod
+    def limited(cls, limits: HttpLimits) -> type[StreamProtocol]:
+        """Return this protocol with other limits, for ``uvicorn.Config(http=...)``."""
+        return type(cls.__name__, (cls,), {"limits": limits})
+
+    due = 0.0
+    _active: RequestResponseCycle | None = None
+    _expecting = True  # a head: since the accept, or since its first byte
+    _in_body = False
+    _body_left = 0  # bytes, where the head said how many
+    _upgrade_body = False
+    _deaf = False  # nothing more is taken for a request
+    _refusal: Refused | None = None  # to be told when all before it have been answered
+    _lingering = False
+    _ending = False
+    _head = 0
+    _lines = 0
+    _unread = 0
+    _dropped = 0
+    _held: bytes | None = None
+    _held_from = 0
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._others = connections_of(server_state, self.loop)
+
+    # -- the connection -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request, but not for ever, and only if there is room: it counts in no other limit."""
+        super().connection_made(transport)
+        self.due = self.loop.time() + self.limits.head_timeout
+        if not self._others.enter(self, self.client[0] if self.client else "", self.limits):
+            self._deaf = True
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that is being served, and forget those that wait behind it (W33)."""
+        self.due = 0.0
+        self._others.leave(self)
+        active = self._active
+        if active is not None and not active.response_complete:
+            active.disconnected = True
+            active.message_event.set()
+        self._forget_requests()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self.cycle = self._active = None  # type: ignore[assignment]
+
+    def shutdown(self) -> None:
+        """End; but whoever has just connected may have sent a request already, and would see it cut off unread."""
+        if not self._expecting or (self.cycle is not None and not self.cycle.response_complete):
+            super().shutdown()
+            return
+        self._ending = True
+        self.due = self.loop.time() + LAST_HEAD_PATIENCE
+
+    def expire(self) -> str:
+        """Close a connection whose time is over; return why."""
+        if self._lingering:
+            reason = "refused"
+        elif self._expecting:
+            reason = "head_timeout"
+        elif self._in_body:
+            reason = "body_timeout"
+        else:
+            self.transport.close()
+            return "idle"
+        self.transport.abort()
+        return reason
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        self._others.progress(self)
+        super().resume_writing()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to the WebSocket of the app around the hub."""
+        self.due = 0.0
+        self._others.leave(self)
+        super().handle_websocket_upgrade()
+
+    # -- what arrives ---------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, as far as there is room for what is in it."""
+        if self._held is None:
+            self._take(data, 0)
+            return
+        self._held = self._held[self._held_from :] + data
+        self._held_from = 0
+        self.flow.pause_reading()  # whoever waits for a body has resumed it
+        if len(self._held) > MAX_HELD:
+            self.transport.abort()
+
+    def _take(self, data: bytes, start: int) -> None:
+        """Feed the parser in pieces with at most one head in each, so that it can be stopped behind every one."""
+        size, steps = len(data), 0
+        while start < size:
+            if self._deaf:
+                self._drop(size - start)
+                return
+            if len(self.pipeline) >= MAX_PIPELINED or steps == MAX_STEPS:
+                self._hold(data, start, go_on=steps == MAX_STEPS)
+                return
+            end = self._end_of_piece(data, start)
+            self._feed(data if end - start == size else memoryview(data)[start:end])
+            start = end
+            steps += 1
+
+    def _end_of_piece(self, data: bytes, start: int) -> int:
+        if self._body_left:
+            return min(len(data), start + self._body_left)
+        found = data.find(_END_OF_HEAD, start)
+        return len(data) if found < 0 else found + 4
+
+    def _feed(self, piece: bytes | memoryview) -> None:
+        self._unread += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._ignore_upgrade()
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if not isinstance(cause, Refused):
+                cause = Refused(HTTPStatus.BAD_REQUEST, str(error))
+            self._refuse(cause)
+        else:
+            if self._unread > 2 * MAX_HEAD:  # of one header line, trailer or chunk extension
+                self.transport.abort()
+
+    def _hold(self, data: bytes, start: int, *, go_on: bool) -> None:
+        self._held, self._held_from = data, start
+        self.flow.pause_reading()
+        if go_on:
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Parse what is held, as far as there is room now, and read on when that was all."""
+        held, start = self._held, self._held_from
+        if held is None or len(self.pipeline) >= MAX_PIPELINED:
+            return
+        self._held = None
+        self._take(held, start)
+        if self._held is None and self.parser is not None:
+            self.flow.resume_reading()
+
+    def _drop(self, size: int) -> None:
+        self._dropped += size
+        if self._dropped > MAX_DROPPED:
+            self.transport.abort()
+
+    def _ignore_upgrade(self) -> None:
+        """Stay with HTTP/1.1: read the body of the request, answer it, and take nothing behind it for a request."""
+        if self._should_upgrade():
+            self.handle_websocket_upgrade()
+            return
+        if not self._upgrade_body:
+            return
+        self._upgrade_body = False
+        parser = rest_of_body(self.headers, self.on_body, self.on_message_complete)
+        if parser is not None:
+            self.parser = parser
+
+    # -- the parser's callbacks -------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Begin to count a request head."""
+        super().on_message_begin()
+        self._head = self._lines = self._unread = 0
+        if not self._expecting:
+            self._expecting = True
+            if self._is_answered():
+                self.due = self.loop.time() + self.limits.head_timeout
+
+    def on_url(self, url: bytes) -> None:
+        """Count a piece of the request line."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header line; ignore a trailer, which nobody has authenticated or authorised anything by."""
+        self._lines += 1
+        if self._lines > MAX_LINES:
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {MAX_LINES} header lines")
+        self._unread = 0
+        if self._in_body:
+            return
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Check how the request is framed, and begin it."""
+        self.due = 0.0
+        self._unread = self._lines = 0
+        version = self.parser.get_http_version()
+        method = self.parser.get_method().decode("ascii")
+        self.url, authority = split_target(method, self.url)
+        check_framing(version, self.headers)
+        if authority is not None:  # it counts, not the header (RFC 9112 section 3.2.2)
+            self.headers[:] = [line for line in self.headers if line[0] != b"host"]
+            self.headers.append((b"host", authority))
+        self._expecting = False
+        self._in_body = True
+        self._body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
+        self._others.serve(self)
+        super().on_headers_complete()
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            self.cycle.keep_alive = False
+            self._upgrade_body = any(name in FRAMING for name, _ in self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._unread = 0
+        if self._body_left:
+            self._body_left -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request; one that says it is the last one is."""
+        if self._upgrade_body:
+            return  # the parser stops here, but the body comes yet
+        self._in_body = False
+        self._unread = self._body_left = 0
+        super().on_message_complete()
+        if self.cycle is None or (self.parser.should_upgrade() and self._should_upgrade()):
+            return
+        if not self.cycle.keep_alive:
+            self._deaf = True  # RFC 9112 section 9.6
+        if self._is_answered():
+            self._await_request()
+
+    def _count(self, size: int) -> None:
+        self._head += size
+        if self._head > MAX_HEAD:
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request head of more than {MAX_HEAD} bytes")
+
+    # -- requests and answers -----------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        scope = cycle.scope
+        self._active = cycle
+        if self._ending:
+            cycle.keep_alive = False
+        if scope["method"] == "GET":
+            version = scope["http_version"]
+            direct = Direct(self, cycle, possible=not MISSING and self.scheme == "http" and version == "1.1")
+            if not MISSING:
+                cycle.__class__ = NotedCycle
+                assert isinstance(cycle, NotedCycle)
+                cycle.noted, cycle.changed = [], None
+                cycle.unframed = version == "1.0"
+            scope["extensions"] = {**(scope.get("extensions") or {}), "sseal.direct": direct}  # type: ignore[dict-item]
+        super()._start_asgi_task(cycle, app)
+
+    def _is_answered(self) -> bool:
+        """Whether nothing is left to answer."""
+        return not self.pipeline and (self._active is None or self._active.response_complete)
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self._refusal is not None:
+            self._say(self._refusal)
+            return
+        else:
+            self._await_request()
+        if self._held is not None:
+            self._go_on()
+
+    def _await_request(self) -> None:
+        """Give the client a time for its next request, or for what is left of one that has been answered already.
+
+        What it sends meanwhile does not prolong it, unless that is a request.
+        """
+        if self._lingering:
+            return
+        partial = self._expecting  # a head had begun while the request before it was served
+        self.due = self.loop.time() + (self.limits.head_timeout if partial else self.timeout_keep_alive)
+        self._others.wait(self)
+
+    def _refuse(self, refused: Refused) -> None:
+        """Take nothing more from this client; tell it why when all it asked before has been answered."""
+        self._others.note(f"refused_{refused.status}", f"a request was refused: {refused.reason}", level=logging.INFO)
+        self._deaf = True
+        self._expecting = False
+        self._held = None
+        broken = self.cycle if self._in_body else None  # the request it belongs to has begun
+        if broken is not None and broken is self._active:
+            broken.disconnected = True
+            broken.message_event.set()
+            if broken.response_started and not broken.response_complete:
+                self.transport.abort()
+                return
+            self._active = None
+        elif broken is not None:
+            self.pipeline = type(self.pipeline)(entry for entry in self.pipeline if entry[0] is not broken)
+            broken.on_response = _nothing
+        self._in_body = False
+        if self._is_answered():
+            self._say(refused)
+        else:
+            self._refusal = refused
+
+    def _say(self, refused: Refused) -> None:
+        """Send a refusal, and close when the client has had the time to read it."""
+        status = refused.status
+        body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": refused.reason}
+        raw = json.dumps({**body, "code": "malformed_http"}).encode()
+        head = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(raw)),
+            (b"cache-control", b"no-store"),
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(b"%b: %b\r\n" % line for line in head)
+        self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), lines, raw))
+        self._lingering = True
+        self.due = self.loop.time() + LINGER
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def _forget_requests(self) -> None:
+        """Let go of what waits, and of the cycles of references that it is in with this connection."""
+        for cycle, _ in self.pipeline:
+            cycle.on_response = _nothing
+            cycle.disconnected = True
+        self.pipeline.clear()
+        self._held = None
+
+    # -- streams --------------------------------------------------------------------------------------------
+
+    def keep_stream(self) -> None:
+        """Let a stream that stays on the plain path have the limits of streams instead of those of requests."""
+        self.due = 0.0
+        self._others.leave(self)
+
+    def detach(self, cycle: RequestResponseCycle) -> DirectSink | None:
+        """Give the transport to a sink; the cycle's task may end without touching it."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return None
+        sink = DirectSink(transport, self.connections)
+        transport.set_write_buffer_limits(high=0)
+        transport.set_protocol(sink)  # from here on it hears of its end
+        cycle.disconnected = True  # whatever middleware still sends goes nowhere
+        cycle.message_event.set()
+        self.due = 0.0  # also for the rest of a request behind this one, which is dropped (W33)
+        self._others.leave(self)
+        self._forget_requests()
+        self.flow.resume_reading()
+        self.flow.resume_writing()
+        self.connections.discard(self)
+        self.connections.add(sink)  # type: ignore[arg-type]
+        self.cycle = self._active = None  # type: ignore[assignment]
+        self.parser = None  # type: ignore[assignment]
+        return sink
+
+
+def _nothing() -> None:
+    """Take the place of a callback that would keep its connection alive."""
