@@ -9,7 +9,7 @@ from common import arguments, serve
 from sseal.application import Hub
 from sseal.hub.settings import HubSettings
 from sseal.limits import Limits
-from sseal.server.serve import calm_collector
+from sseal.server.collector import calm_collector
 
 
 def hub(*, coalesce: bool = True) -> Hub:

@@ -12,7 +12,9 @@
     ├── Forbidden                 403  not yours
     ├── NotFound                  404
     ├── MethodNotAllowed          405
+    ├── RequestTimeout            408  a body that did not come in time
     ├── Conflict                  409  same idempotency key, other content
+    ├── Misdirected               421  a host this hub does not answer to
     ├── TooManyRequests           429  a rate or a count; carries retry_after
     ├── Unavailable               503  starting, draining, full, broker lost; carries retry_after
     └── WireError                  -   a peer broke the event-stream grammar or a decoder bound
@@ -30,7 +32,9 @@ __all__ = [
     "Forbidden",
     "InvalidInput",
     "MethodNotAllowed",
+    "Misdirected",
     "NotFound",
+    "RequestTimeout",
     "SsealError",
     "TooLarge",
     "TooManyRequests",
@@ -154,6 +158,22 @@ class MethodNotAllowed(SsealError):  # noqa: N818
     status = 405
     code = "method_not_allowed"
     title = "Method not allowed"
+
+
+class RequestTimeout(SsealError):  # noqa: N818
+    """The body of the request did not come in time."""
+
+    status = 408
+    code = "body_timeout"
+    title = "Request timeout"
+
+
+class Misdirected(SsealError):  # noqa: N818
+    """The request is for a host that this hub does not answer to."""
+
+    status = 421
+    code = "host_refused"
+    title = "Misdirected request"
 
 
 class Conflict(SsealError):  # noqa: N818

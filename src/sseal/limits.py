@@ -25,6 +25,10 @@ class Limits:
     :param tickets_per_minute_per_subject: tickets minted; as many as connects.
     :param sessions_per_minute_per_subject: session cookies for bearer tokens, at all hubs together: each may become a
         revocation, which every hub remembers for the life of a session.
+    :param http_connections: connections that are no streams; one more closes the one that has waited longest without
+        a request. Requests take milliseconds: 4,096 at once are some hundred thousand a second.
+    :param http_connections_per_address: those of one client address, proxies not counted; one more is closed. A browser
+        opens six to a host, offices share an address.
     :param body: bytes of a request body; an array of a hundred ordinary events fits.
     :param batch: events of one POST; more are as fast in a second request.
     :param data: bytes of one event's data, encoded: 256 KiB is what readers take in one piece without a stall.
@@ -43,6 +47,8 @@ class Limits:
     logins_per_minute_per_address: int = 60
     tickets_per_minute_per_subject: int = 240
     sessions_per_minute_per_subject: int = 30
+    http_connections: int = 4096
+    http_connections_per_address: int = 512
     body: int = 1024 * 1024
     batch: int = 100
     data: int = 256 * 1024

@@ -26,6 +26,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from .auth.hosts import host_of
 from .auth.jwt import MIN_SECRET, JwtVerifier
 from .auth.origin import is_loopback
 from .backends.address import engine_of
@@ -56,6 +57,8 @@ class Settings(BaseSettings):
     :param tls_cert_file: PEM file with the certificate chain; with the next one, serve https.
     :param tls_key_file: PEM file with its private key.
     :param forwarded_allow_ips: addresses of proxies whose ``X-Forwarded-*`` headers count.
+    :param keep_alive_timeout: a connection without a request is closed after so long.
+    :param response_timeout: a client that takes nothing of its answer for so long is cut off.
     :param root_path: path under which a proxy publishes the hub.
     :param jwt_public_key_file: PEM files of public keys, newest first.
     :param metrics: answer ``GET /metrics``, which asks for no credential.
@@ -77,6 +80,8 @@ class Settings(BaseSettings):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     forwarded_allow_ips: TextList = ("127.0.0.1",)
+    keep_alive_timeout: float = ModelField(default=5.0, gt=0, lt=1e6)
+    response_timeout: float = ModelField(default=30.0, gt=0, lt=1e6)
     root_path: str = ""
     jwt_public_key_file: TextList = ()
     metrics: bool = True
@@ -91,12 +96,20 @@ class Settings(BaseSettings):
         values["jwt_public_key"] += tuple(_read_key(path) for path in self.jwt_public_key_file)
         if values["store"] is None and engine_of(values["broker"]) == "memory":
             values["store"] = DEFAULT_ENGINE  # a restart shall forget no session (W15)
+        if not values["allowed_hosts"]:
+            values["allowed_hosts"] = _hosts_of(values["public_url"], values["allowed_origins"])
         return HubSettings(**values)
 
     @property
     def tls(self) -> bool:
         """Whether to serve https."""
         return self.tls_cert_file is not None
+
+
+def _hosts_of(public_url: str | None, origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the hosts of what an operator has named as the addresses of the site; none if nothing was named."""
+    named = [*origins, *([public_url] if public_url else [])]
+    return tuple(dict.fromkeys(filter(None, map(host_of, named))))
 
 
 def _mirror(source: type, **options: Any) -> type[BaseModel]:
@@ -254,6 +267,11 @@ def warnings_of(settings: Settings) -> list[str]:
         found.append(f"listening on {settings.host} without TLS: put a proxy that speaks https in front")
     if hub.insecure_cookies:
         found.append("session cookies are sent without Secure; good for http on this machine only")
+    if hub.allowed_hosts and not (getattr(settings, "allowed_hosts", ()) or hub.public_url):
+        found.append(
+            f"only {', '.join(hub.allowed_hosts)} and this machine's own names are answered, as hosts of "
+            "allowed_origins; if the hub has another name, set public_url or allowed_hosts"
+        )
     known = _known()
     for name in sorted(os.environ):
         rest = name.upper().removeprefix(PREFIX)
@@ -333,6 +351,10 @@ def _problem(kind: str, context: Mapping[str, Any], message: str) -> str:
         return f"must be {context['expected']}"
     if kind == "greater_than_equal":
         return f"must be at least {context['ge']}"
+    if kind == "greater_than":
+        return f"must be more than {context['gt']:g}"
+    if kind == "less_than":
+        return f"must be less than {context['lt']:g}"
     if kind == "less_than_equal":
         return f"must be at most {context['le']}"
     if kind in _KINDS:

@@ -217,6 +217,8 @@ async def test_the_head_of_a_stream(bench: Bench) -> None:
         "cache-control": "no-store, no-transform",
         "x-accel-buffering": "no",
         "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
         "connection": "close",
     }
 

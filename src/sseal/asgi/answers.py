@@ -28,7 +28,12 @@ __all__ = ["Answer", "Endpoint", "Guarded", "problem"]
 logger = logging.getLogger("sseal.asgi")
 audit = logging.getLogger("sseal.audit")
 
-_COMMON: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+HARDENING: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),  # an address may carry a ticket
+    (b"cross-origin-resource-policy", b"same-origin"),  # no image or script of another site; CORS is not touched
+)
+_COMMON: Final = ((b"cache-control", b"no-store"), *HARDENING)
 
 
 class Answer:

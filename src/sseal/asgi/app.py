@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import SsealError, Unavailable
+from ..auth.hosts import HostPolicy
+from ..errors import Misdirected, RequestTimeout, SsealError, Unavailable
 from .admin import AdminEndpoints
 from .answers import Guarded, not_found, problem
 from .auth import AuthEndpoints
@@ -22,6 +24,8 @@ from .subscribe import Subscribe
 
 __all__ = ["HubApp"]
 
+_PROBES: Final = ("/healthz", "/readyz")
+"""What an orchestrator asks by whatever name it has for the hub; nothing in it is anybody's."""
 _FATAL: Final = ("several_workers", "wrong_loop")
 """Reasons not to start that do not pass by themselves."""
 
@@ -39,6 +43,8 @@ class HubApp:
     ) -> None:
         self._start = start
         self._stop = stop
+        self._hosts = HostPolicy(services.settings.allowed_hosts)
+        self._body_timeout = services.settings.body_timeout
         app: ASGIApp = Router(_routes(services), redirect_slashes=False, default=not_found)
         if services.settings.cors:
             app = CORSMiddleware(
@@ -57,6 +63,14 @@ class HubApp:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
+        if scope["type"] == "http":
+            if not self._hosts.allows(_host(scope)) and _path(scope) not in _PROBES:
+                await problem(Misdirected("this hub has another name; if not, name this one in allowed_hosts"))(
+                    scope, receive, send
+                )
+                return
+            if scope["method"] not in ("GET", "HEAD"):
+                receive = _Hurried(receive, self._body_timeout)
         try:
             await self._start()
         except SsealError as error:
@@ -88,8 +102,37 @@ class HubApp:
 
 
 def _answered_anyway(scope: Scope) -> bool:
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = _path(scope)
     return path == "/healthz" or (scope["method"] == "GET" and path.startswith("/events"))
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def _host(scope: Scope) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
+
+
+class _Hurried:
+    """The ``receive`` of a request whose body has to come within a time, on every server."""
+
+    __slots__ = ("_receive", "_seconds", "_until")
+
+    def __init__(self, receive: Receive, seconds: float) -> None:
+        self._receive = receive
+        self._seconds = seconds
+        self._until = 0.0
+
+    async def __call__(self) -> Message:
+        if not self._until:
+            self._until = asyncio.get_running_loop().time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await self._receive()
+        except TimeoutError:
+            raise RequestTimeout(f"the body did not come within {self._seconds:g} seconds") from None
 
 
 class _Events:

@@ -27,7 +27,7 @@ from ..stream import reasons
 from ..stream.connection import Connection
 from ..subscription import Subscription
 from ..topics import Pattern
-from .answers import problem, refusal
+from .answers import HARDENING, problem, refusal
 from .ask import Ask, ClientGone
 from .authenticator import Authenticator
 from .services import Services
@@ -40,7 +40,7 @@ _HEAD: Final = (
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),  # nginx buffers otherwise, and the stream arrives in lumps
-    (b"x-content-type-options", b"nosniff"),
+    *HARDENING,
 )
 _CLOSE: Final = (b"connection", b"close")  # what follows a stream on its connection may be lost (W33)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Final
+from urllib.parse import urlsplit
 
 from ..auth.credential import WAYS, Way
+from ..auth.hosts import normal_host
 from ..auth.origin import normal_origin
 from ..backends.address import engine_of
 from ..errors import InvalidInput
@@ -37,6 +39,9 @@ class HubSettings:
     :param cookie_name: the app's own cookie that holds a JWT; None for none.
     :param insecure_cookies: session cookie ``sseal-dev`` without Secure, for http on loopback only (W23).
     :param allowed_origins: origins beside the hub's own whose pages may use cookies and tickets.
+    :param allowed_hosts: names this hub answers to, ``*.example.com`` for all below one; none for any. Addresses and
+        loopback always pass. `sseal serve` derives them from `public_url` and `allowed_origins`, once there is one.
+    :param public_url: the address under which browsers reach the hub.
     :param public_topics: patterns that anybody may read who asks with ``?anonymous=1``.
     :param session_ttl: life of a login session.
     :param session_cookie_extra: the cookie outlives its session, so that the end is a 401 and not anonymity (W16).
@@ -47,6 +52,7 @@ class HubSettings:
     :param expiring_notice: how long before its end a stream says ``auth: expiring``.
     :param heartbeat: interval of the ``:`` line that keeps proxies from closing a quiet stream.
     :param stall_timeout: a reader that took nothing for so long is closed, and may resume (W32).
+    :param body_timeout: a request body that is read whole has to be there within so long.
     :param retry_ms: milliseconds a client waits before it reconnects; jittered by a quarter.
     :param drain_window: the ends of all streams are spread over so long on shutdown.
     :param close_timeout: a closing stream whose client does not read is aborted after so long.
@@ -80,6 +86,8 @@ class HubSettings:
     cookie_name: str | None = None
     insecure_cookies: bool = False
     allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    public_url: str | None = None
     public_topics: tuple[str, ...] = ()
     accounts: str | None = None
     session_ttl: float = 12 * 3600.0
@@ -91,6 +99,7 @@ class HubSettings:
     expiring_notice: float = 30.0
     heartbeat: float = 15.0
     stall_timeout: float = 60.0
+    body_timeout: float = 20.0
     retry_ms: int = 3000
     drain_window: float = 0.5
     close_timeout: float = 1.0
@@ -114,6 +123,10 @@ class HubSettings:
                 raise InvalidInput("credentials", f"{way!r} is no way in; choose from {', '.join(WAYS)}")
         for origin in self.allowed_origins:
             normal_origin(origin)
+        for host in self.allowed_hosts:
+            normal_host(host)
+        if self.public_url is not None:
+            _check_url(self.public_url)
         for pattern in self.public_topics:
             Pattern.parse(pattern, "public_topics")
         self._check_times()
@@ -134,7 +147,15 @@ class HubSettings:
             raise InvalidInput("jwt_leeway", "must be at most 300 seconds; expired tokens would stay good")
         if self.revocation_ttl < self.session_ttl:
             raise InvalidInput("revocation_ttl", "must not be shorter than session_ttl; what was revoked would return")
-        for name in ("heartbeat", "stall_timeout", "ticket_ttl", "session_ttl", "resume_ttl", "close_timeout"):
+        for name in (
+            "heartbeat",
+            "stall_timeout",
+            "ticket_ttl",
+            "session_ttl",
+            "resume_ttl",
+            "close_timeout",
+            "body_timeout",
+        ):
             if getattr(self, name) <= 0:
                 raise InvalidInput(name, "must be more than 0 seconds")
 
@@ -142,3 +163,12 @@ class HubSettings:
     def session_cookie(self) -> str:
         """The name of sseal's own session cookie."""
         return DEV_COOKIE if self.insecure_cookies else SECURE_COOKIE
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+    except ValueError:
+        origin = ""
+    normal_origin(origin, "public_url")

@@ -10,6 +10,7 @@ class Stats:
 
     __slots__ = (
         "closed",
+        "connections_closed",
         "connects",
         "delivered",
         "fanouts",
@@ -30,3 +31,4 @@ class Stats:
         self.connects: dict[str, int] = {}
         self.refused: dict[str, int] = {}
         self.closed: dict[str, int] = {}
+        self.connections_closed: dict[str, int] = {}

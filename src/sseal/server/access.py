@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable
@@ -9,7 +10,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..asgi.answers import redacted_path
+from ..asgi.answers import problem, redacted_path
+from ..errors import Unavailable
 
 __all__ = ["AccessLog"]
 
@@ -17,6 +19,8 @@ _STREAM: Final = b"text/event-stream"
 CLIENT_LEFT: Final = 499
 """What nginx logs of a request whose client left before there was an answer."""
 _PROBES: Final = ("/healthz", "/readyz", "/metrics")
+
+_ENDING: Final = Unavailable("the hub is shutting down", code="draining", retry_after=5.0)
 
 logger = logging.getLogger("sseal.access")
 
@@ -53,6 +57,11 @@ class AccessLog:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            # The server ends and waits no longer, for a login whose turn is to come or a body that is not: uvicorn
+            # would write a traceback for each and answer 500.
+            if not status:
+                await problem(_ENDING)(scope, receive, watched)
         except Exception:
             status = status or 500  # what the server answers in that case
             raise

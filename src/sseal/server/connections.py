@@ -8,10 +8,13 @@ which costs less than a timer per request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -19,7 +22,7 @@ from uvicorn.server import ServerState
 
 from ..limits import address_key
 
-__all__ = ["Connections", "Held", "HttpLimits", "connections_of", "spare_descriptors"]
+__all__ = ["Connections", "Held", "HttpLimits", "connections_of", "proxies", "spare_descriptors"]
 
 SWEEP: Final = 0.25
 """Seconds between two looks at the clock."""
@@ -52,6 +55,26 @@ class HttpLimits:
     connections_per_address: int = 512
     is_proxy: Callable[[str], bool] = _never
     closed: dict[str, int] = field(default_factory=dict)
+
+
+def proxies(named: Sequence[str]) -> Callable[[str], bool]:
+    """Return a function that tells whether an address is one of these: addresses, networks, or ``*`` for all."""
+    networks = []
+    for text in named:
+        with contextlib.suppress(ValueError):
+            networks.append(ip_network(text, strict=False))
+
+    @lru_cache(1024)
+    def is_proxy(address: str) -> bool:
+        if "*" in named or address in named:
+            return True
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in networks)
+
+    return is_proxy
 
 
 class Held(Protocol):

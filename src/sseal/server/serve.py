@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import importlib.util
 import logging
 import os
-import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
-from types import FrameType
 from typing import Any, Final
 
 import uvicorn
@@ -28,24 +24,22 @@ from ..errors import InvalidInput, SsealError
 from ..settings import Settings, refusals, revive, warnings_of
 from ..telemetry import logs, redaction
 from .access import AccessLog
+from .collector import calm_collector
+from .connections import HttpLimits, proxies, spare_descriptors
+from .loop import Server, ending_at_signals
 from .workers import supervise
 
 __all__ = ["calm_collector", "listen", "raise_descriptor_limit", "run", "serve"]
 
 BACKLOG: Final = 4096
 """Connections the kernel holds while a reconnect storm is being accepted."""
-COLLECTOR: Final = (50_000, 20, 1_000)
-"""Thresholds of the garbage collector, see `calm_collector`."""
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds after which Python lets another thread run. With its default of 5 ms, the thread that commits to a SQLite
 log starves beside an event loop that is busy in slices of 2 ms: a publish then took up to 1.6 s, now 12 ms."""
+HSTS: Final = ("Strict-Transport-Security", "max-age=31536000")
+"""For a year this host is asked by https only (RFC 6797). Where a proxy speaks TLS, that is for the proxy to say."""
 GRACE: Final = 3
 """Seconds that requests may take to end after a signal."""
-STALLED_GRACE: Final = 1.5
-"""Seconds after which connections are dropped that still hold bytes their client does not read (W32)."""
-SPARE_DESCRIPTORS: Final = 256
-"""Descriptors for everything but streams: other requests, files, the broker."""
-
 logger = logging.getLogger("sseal.server")
 
 
@@ -94,7 +88,10 @@ def _serve(settings: Settings, listener: socket.socket, ready: Callable[[], None
         [listener],
         ready=ready,
         leaving=lambda: hub.engine.draining,
+        protocol=_protocol(_limits(settings, hub)),
         root_path=settings.root_path,
+        timeout_keep_alive=settings.keep_alive_timeout,
+        headers=[HSTS] if settings.tls else [],
         proxy_headers=bool(settings.forwarded_allow_ips),
         forwarded_allow_ips=list(settings.forwarded_allow_ips),
         ssl_certfile=settings.tls_cert_file,
@@ -158,6 +155,7 @@ def run(
     *,
     ready: Callable[[], None] | None = None,
     leaving: Callable[[], bool] = lambda: False,
+    protocol: Any = None,
     **options: Any,
 ) -> None:
     """Run an ASGI app on uvicorn until SIGTERM or SIGINT; then return, within five seconds.
@@ -168,6 +166,7 @@ def run(
     :param ready: called once requests are answered.
     :param leaving: tells that nobody shall come in any more: a proxy then goes to the next hub at once, instead of
         being sent away by one that is ending.
+    :param protocol: the HTTP protocol; None for the best there is, with the limits it has by itself.
     :param options: more options for ``uvicorn.Config``.
     :raises SsealError: the app did not start.
     :raises InvalidInput: the certificate or its key cannot be used.
@@ -175,7 +174,7 @@ def run(
     config = uvicorn.Config(
         app,
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        http=_protocol(),
+        http=protocol or _protocol(),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -191,11 +190,11 @@ def run(
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror or str(error)
         raise InvalidInput("tls_cert_file", f"certificate or key cannot be used ({reason}); both are PEM") from None
-    server = _Server(config, ready, leaving)
-    calm_collector()
+    server = Server(config, ready, leaving)
+    calm_collector(lambda: len(server.server_state.connections))
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
-        with _ending_at_signals(server):
+        with ending_at_signals(server):
             server.run(sockets=list(listeners))
     except SystemExit as error:
         if error.code:
@@ -205,25 +204,25 @@ def run(
             listener.close()
 
 
-def calm_collector() -> None:
-    """Set Python's garbage collector for a process that holds very many small objects for a long time.
+def _limits(settings: Settings, hub: Hub) -> HttpLimits:
+    """Return what a connection to this hub may take that is no stream."""
+    limits = hub.settings.limits
+    return HttpLimits(
+        response_timeout=settings.response_timeout,
+        connections=limits.http_connections,
+        connections_per_address=limits.http_connections_per_address,
+        is_proxy=proxies(settings.forwarded_allow_ips),
+        closed=hub.engine.stats.connections_closed,
+    )
 
-    A full pass over 15,000 streams takes 130 to 350 ms (bench/profile.md), in which nobody is answered. Streams
-    leave no reference cycles, so full passes have nothing to find: what exists at the start is exempted, and
-    the young generations are looked through less often. A host app that mounts the hub may call this too.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECTOR)
 
-
-def _protocol() -> Any:
-    """Return the protocol with the direct path where it can be had, else uvicorn's own."""
+def _protocol(limits: HttpLimits | None = None) -> Any:
+    """Return the protocol with bounds and the direct path where it can be had."""
     if importlib.util.find_spec("httptools") is None:
         return "h11"
     from .uvicorn import StreamProtocol, missing
 
-    return "auto" if missing() else StreamProtocol
+    return StreamProtocol if limits is None else StreamProtocol.limited(limits)
 
 
 def raise_descriptor_limit(streams: int) -> str | None:
@@ -238,68 +237,11 @@ def raise_descriptor_limit(streams: int) -> str | None:
         soft = hard
     if soft == resource.RLIM_INFINITY:
         return None
-    room = max(0, soft - SPARE_DESCRIPTORS)
+    room = max(0, soft - spare_descriptors(soft))
     if 0 < streams <= room:
         return None
     wanted = f"limits.streams is {streams}" if streams else "limits.streams sets no bound"
     return f"{soft} open files are allowed, enough for {room} streams, and {wanted}; raise `ulimit -n` or lower it"
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, which says when it is ready and does not wait for clients that do not read."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None, leaving: Callable[[], bool]) -> None:
-        super().__init__(config)
-        self._ready = ready
-        self._leaving = leaving
-
-    async def on_tick(self, counter: int) -> bool:
-        """Look ten times a second whether it is time to go, and close the door then."""
-        if self._leaving():
-            for each in self.servers:
-                each.close()
-        return await super().on_tick(counter)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
-        await super().startup(sockets=sockets)
-        if self.started and self._ready is not None:
-            self._ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Shut down; the hub has drained its streams before this is called (W34)."""
-        timer = asyncio.get_running_loop().call_later(STALLED_GRACE, self._drop_stalled)
-        try:
-            await super().shutdown(sockets=sockets)
-        finally:
-            timer.cancel()
-
-    def _drop_stalled(self) -> None:
-        """Drop connections with bytes nobody reads: to close them would wait for the client."""
-        for connection in list(self.server_state.connections):
-            transport: Any = getattr(connection, "transport", None)  # a detached stream sees to itself
-            if transport is not None and transport.get_write_buffer_size():
-                transport.abort()
-
-
-@contextlib.contextmanager
-def _ending_at_signals(server: uvicorn.Server) -> Iterator[None]:
-    """Make the end by signal an ordinary one.
-
-    uvicorn raises the signals it got once more when it is done, for whoever handled them before.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if not server.should_exit:
-            raise SystemExit(0)
-
-    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 class _WithoutMetrics:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Final
 
 from ..errors import SsealError
+from .loop import end_at_once
 
 __all__ = ["Work", "supervise"]
 
@@ -92,12 +93,19 @@ class _Supervisor:
         self._start = start
         self.workers: list[_Worker] = []
         self._signals: list[int] = []
+        self._ending = False
         self._wake, self._woken = _context.Pipe(duplex=False)
 
     def signalled(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal and wake the loop below."""
+        """Note a signal and wake the loop below; a second one that ends ends everything at once."""
         del frame
         self._signals.append(number)
+        if number != signal.SIGHUP:
+            if self._ending:
+                for worker in self.workers:
+                    worker.process.kill()
+                end_at_once(number)
+            self._ending = True
         self._woken.send_bytes(b"")
 
     def start(self, count: int) -> bool:

@@ -42,6 +42,7 @@ class _EngineCollector(Collector):
             ("sseal_connects", "Streams opened", "way", stats.connects),
             ("sseal_refusals", "Streams refused", "code", stats.refused),
             ("sseal_closes", "Streams ended", "reason", stats.closed),
+            ("sseal_connections_closed", "Connections closed that were no streams", "reason", stats.connections_closed),
         ):
             family = CounterMetricFamily(name, text, labels=[label])
             for key, value in values.items():

@@ -1,0 +1,153 @@
+"""uvicorn's server as the hub runs it: ready, ticking, reloading its certificate, ending."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+
+from .connections import connections_of
+
+__all__ = ["Server", "end_at_once", "ending_at_signals"]
+
+STALLED_GRACE: Final = 1.5
+"""Seconds after which connections are dropped that still hold bytes their client does not read (W32)."""
+HANDSHAKE: Final = 10.0
+"""Seconds for a TLS handshake; until it is done, a connection counts in no limit but that of open files."""
+TICKS: Final = 10
+"""Ticks of uvicorn's loop in a second."""
+
+logger = logging.getLogger("sseal.server")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready and does not wait for clients that do not read."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None, leaving: Callable[[], bool]) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self._leaving = leaving
+        self._before: dict[int, Any] = {}
+        self._signalled = 0
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look ten times a second whether it is time to go, and close the door then."""
+        if self._leaving():
+            for each in self.servers:
+                each.close()
+        if counter % TICKS == 0:
+            self._look_for_descriptors()
+        return await super().on_tick(counter)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        loop = asyncio.get_running_loop()
+        if self.config.ssl is not None:
+            loop.create_server = _with_handshake_timeout(loop.create_server)  # type: ignore[method-assign]
+        await super().startup(sockets=sockets)
+        if not self.started:
+            return
+        self._watch_signals()
+        if self._ready is not None:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Shut down; the hub has drained its streams before this is called (W34)."""
+        timer = asyncio.get_running_loop().call_later(STALLED_GRACE, self._drop_stalled)
+        try:
+            await super().shutdown(sockets=sockets)
+        finally:
+            timer.cancel()
+
+    def _drop_stalled(self) -> None:
+        """Drop connections with bytes nobody reads: to close them would wait for the client."""
+        for connection in list(self.server_state.connections):
+            transport: Any = getattr(connection, "transport", None)  # a detached stream sees to itself
+            if transport is not None and transport.get_write_buffer_size():
+                transport.abort()
+
+    def _look_for_descriptors(self) -> None:
+        """Say when there are no descriptors: where uvloop accepts, newcomers are closed without a word."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            connections_of(self.server_state, asyncio.get_running_loop()).note(
+                "no_descriptors",
+                f"no file can be opened ({error.strerror}), so no connection be accepted; raise `ulimit -n`",
+                level=logging.ERROR,
+            )
+
+    def _watch_signals(self) -> None:
+        """Stand before all that handle signals by now: the first goes on to them, the second ends everything."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.getsignal(number)
+            signal.signal(number, self._on_signal)
+        if self.config.ssl is not None and sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload_certificate)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signalled += 1
+        if self._signalled > 1:
+            end_at_once(number)
+        before = self._before[number]
+        if callable(before):
+            before(number, frame)
+
+    def _reload_certificate(self) -> None:
+        """Use the certificate and key that are in the files now for all connections to come."""
+        files = (self.config.ssl_certfile, self.config.ssl_keyfile)
+        assert self.config.ssl is not None
+        assert files[0] is not None
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)  # type: ignore[arg-type]
+            self.config.ssl.load_cert_chain(*files)  # type: ignore[arg-type]
+        except (OSError, ssl.SSLError) as error:
+            logger.error("the certificate was not reloaded: %s; the old one goes on", error.strerror or error)  # noqa: TRY400
+        else:
+            logger.info("certificate reloaded")
+
+
+def end_at_once(number: int) -> None:
+    """Die of a signal, as this process would have without a handler: who started it sees which one."""
+    logger.warning("a second signal: ended at once")
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
+def _with_handshake_timeout(create_server: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a ``create_server`` that gives clients less time for TLS than the minute that is the default."""
+
+    def limited(*arguments: Any, **options: Any) -> Any:
+        return create_server(*arguments, ssl_handshake_timeout=HANDSHAKE, **options)
+
+    return limited
+
+
+@contextlib.contextmanager
+def ending_at_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Make the end by signal an ordinary one.
+
+    uvicorn raises the signals it got once more when it is done, for whoever handled them before.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if not server.should_exit:
+            raise SystemExit(0)
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
