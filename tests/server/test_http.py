@@ -149,7 +149,9 @@ async def test_trailers_are_ignored(server: Server) -> None:
     assert [name for name, _ in seen["headers"]] == ["host", "connection", "transfer-encoding"]
 
 
-@pytest.mark.parametrize("endless", [b"1;x=" + b"a" * 400_000, b"0\r\nX: " + b"a" * 400_000, b"0\r\n" + b"a:\r\n" * 9000])
+@pytest.mark.parametrize(
+    "endless", [b"1;x=" + b"a" * 400_000, b"0\r\nX: " + b"a" * 400_000, b"0\r\n" + b"a:\r\n" * 9000]
+)
 async def test_what_comes_beside_the_bytes_of_a_body_is_bounded(endless: bytes, server: Server) -> None:
     """A chunk extension, a trailer or trailers without end do not pile up."""
     found = await exchange(server.port, CHUNKED, endless)
@@ -201,7 +203,9 @@ async def test_a_refusal_waits_for_the_answers_before_it(server: Server) -> None
 async def test_pipelined_requests_are_all_answered_in_order(count: int, server: Server) -> None:
     """The bound on what waits is no bound on what is answered, for a client that reads."""
     asked = [b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n\r\n\r\n" % n for n in range(count)]
-    found = answers(await exchange(server.port, b"".join(asked) + b"GET /last HTTP/1.1\r\nHost: a\r\n" + CLOSE + b"\r\n"))
+    found = answers(
+        await exchange(server.port, b"".join(asked) + b"GET /last HTTP/1.1\r\nHost: a\r\n" + CLOSE + b"\r\n")
+    )
     assert [seen["path"] for _, seen in found] == [*(f"/{n}" for n in range(count)), "/last"]
 
 

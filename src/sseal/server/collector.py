@@ -22,7 +22,7 @@ __all__ = ["Collector", "calm_collector"]
 THRESHOLDS: Final = (50_000, 20, 1_000)
 """Objects between two passes over the youngest, and how many of those passes until the next older ones are included."""
 BLOCKS_OF_CONNECTION: Final = 150
-"""Blocks of memory that one more connection explains: a stream takes some 60, with its topics and its place in the hub."""
+"""Blocks of memory that one more connection explains: a stream takes some 60, its topics and index entries included."""
 UNEXPLAINED: Final = 1_000_000
 """Blocks beyond that after which a full pass is made; 60 to 120 MB."""
 

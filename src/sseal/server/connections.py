@@ -18,6 +18,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
+from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from ..limits import address_key
@@ -26,15 +27,14 @@ __all__ = ["Connections", "Held", "HttpLimits", "connections_of", "proxies", "sp
 
 SWEEP: Final = 0.25
 """Seconds between two looks at the clock."""
+PATIENCE: Final = 1.0
+"""Seconds in which nobody is closed to make room; a request that was sent has arrived by then."""
+STORM: Final = 4
+"""How many times `HttpLimits.connections` there may be for as long as that."""
 QUIET: Final = 60.0
 """Seconds between two warnings of the same kind; an attack must not fill the log."""
 
 logger = logging.getLogger("sseal.server")
-
-
-def _never(address: str) -> bool:
-    del address
-    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,8 @@ class HttpLimits:
     :param head_timeout: for a request head, from the first byte on or from the accept.
     :param response_timeout: an answer that nobody reads: no byte of it was taken for so long.
     :param connections: all together. One more closes the one that has waited longest without a request.
-    :param connections_per_address: of one client address, IPv6 by /64. One more is closed.
-    :param is_proxy: tells which addresses are proxies, behind which there are many clients.
+    :param connections_per_address: of one client address, IPv6 by /64. One more is closed. Those of the proxies whose
+        ``X-Forwarded-For`` counts are not counted: there are many clients behind each.
     :param closed: where to count what was closed, by reason.
     """
 
@@ -53,7 +53,6 @@ class HttpLimits:
     response_timeout: float = 30.0
     connections: int = 4096
     connections_per_address: int = 512
-    is_proxy: Callable[[str], bool] = _never
     closed: dict[str, int] = field(default_factory=dict)
 
 
@@ -103,39 +102,44 @@ class _Stall:
 class Connections:
     """The connections of one server that are no streams.
 
-    :param all: all connections of the server, streams included.
+    :param everyone: all connections of the server, streams included.
+    :param is_proxy: tells which addresses are proxies.
     """
 
-    def __init__(self, everyone: set[Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, everyone: set[Any], limits: HttpLimits, is_proxy: Callable[[str], bool]) -> None:
         self._everyone = everyone
-        self._loop = loop
+        self._limits = limits
+        self._is_proxy = is_proxy
+        self._loop = asyncio.get_running_loop()
         self._capacity = _capacity()
         self._held: dict[Held, str] = {}
-        self._waiting: dict[Held, None] = {}
+        self._waiting: dict[Held, float] = {}
         self._addresses: dict[str, int] = {}
         self._stalls: dict[Held, _Stall] = {}
         self._sweeping = False
         self._warned: dict[str, float] = {}
-        self._response_timeout = 0.0
-        self._closed: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def enter(self, connection: Held, address: str, limits: HttpLimits) -> bool:
+    def enter(self, connection: Held, address: str) -> bool:
         """Take a connection in that waits for its first request; return False if it has to be closed."""
-        self._closed, self._response_timeout = limits.closed, limits.response_timeout
-        key = "" if limits.is_proxy(address) else address_key(address)
+        limits = self._limits
+        key = "" if self._is_proxy(address) else address_key(address)
         of_address = self._addresses.get(key, 0)
         if key and limits.connections_per_address and of_address >= limits.connections_per_address:
             self.note("too_many_of_address", "a client address has too many connections; more are closed at once")
             return False
-        if limits.connections and len(self._held) >= limits.connections and not self._drop_waiting("too_many"):
-            return False
-        if len(self._everyone) >= self._capacity and not self._drop_waiting("descriptors"):
+        now = self._loop.time()
+        if limits.connections and len(self._held) >= limits.connections:
+            # Thousands that come back at once after a restart have not had the time to say what they want.
+            room = self._drop_waiting("too_many_connections", before=now - PATIENCE)
+            if not room and len(self._held) >= STORM * limits.connections:
+                return False
+        if len(self._everyone) >= self._capacity and not self._drop_waiting("descriptors", before=now):
             return False
         self._held[connection] = key
-        self._waiting[connection] = None
+        self._waiting[connection] = now
         self._addresses[key] = of_address + 1
         if not self._sweeping:
             self._sweeping = True
@@ -162,7 +166,7 @@ class Connections:
     def wait(self, connection: Held) -> None:
         """Hear that a connection waits for a request again."""
         if connection in self._held:
-            self._waiting[connection] = None
+            self._waiting[connection] = self._loop.time()
 
     def progress(self, connection: Held) -> None:
         """Hear that a client has read what waited for it."""
@@ -170,22 +174,27 @@ class Connections:
 
     def note(self, reason: str, text: str, *, level: int = logging.WARNING) -> None:
         """Count something, and log it unless that was done a moment ago."""
-        self._closed[reason] = self._closed.get(reason, 0) + 1
+        times = self._count(reason)
         now = self._loop.time()
         if now - self._warned.get(reason, -QUIET) >= QUIET:
             self._warned[reason] = now
-            logger.log(level, text, extra={"reason": reason, "times": self._closed[reason]})
+            logger.log(level, text, extra={"reason": reason, "times": times})
 
-    def _drop_waiting(self, reason: str) -> bool:
-        """Close the connection that has waited longest without a request; return whether there was one."""
+    def _count(self, reason: str) -> int:
+        closed = self._limits.closed
+        closed[reason] = closed.get(reason, 0) + 1
+        return closed[reason]
+
+    def _drop_waiting(self, reason: str, *, before: float) -> bool:
+        """Close the connection that has waited longest without a request, since then or before; return whether."""
         oldest = next(iter(self._waiting), None)
         self.note(
             reason,
             f"{len(self._held)} connections that are no streams and {len(self._everyone)} in all are as many as "
-            f"{'limits.http_connections' if reason == 'too_many' else 'the open files of this process'} allow; "
+            f"{'the open files of this process' if reason == 'descriptors' else 'limits.http_connections'} allow; "
             "those that wait longest without a request are closed",
         )
-        if oldest is None:
+        if oldest is None or self._waiting[oldest] > before:
             return False
         self.leave(oldest)
         oldest.transport.abort()
@@ -196,8 +205,7 @@ class Connections:
         for connection in list(self._held):
             if connection.due and now >= connection.due:
                 connection.due = 0.0
-                reason = connection.expire()
-                self._closed[reason] = self._closed.get(reason, 0) + 1
+                self._count(connection.expire())
             elif size := connection.transport.get_write_buffer_size():
                 self._look_at(connection, size, now)
             elif connection in self._stalls:
@@ -211,7 +219,7 @@ class Connections:
         stall = self._stalls.get(connection)
         if stall is None or size < stall.size:
             self._stalls[connection] = _Stall(size, now)
-        elif now - stall.since >= self._response_timeout:
+        elif now - stall.since >= self._limits.response_timeout:
             self.note("response_timeout", "a client does not read its answer; closed", level=logging.INFO)
             connection.transport.abort()
         else:
@@ -221,11 +229,14 @@ class Connections:
 _of_server: WeakKeyDictionary[ServerState, Connections] = WeakKeyDictionary()
 
 
-def connections_of(state: ServerState, loop: asyncio.AbstractEventLoop) -> Connections:
+def connections_of(state: ServerState, config: Config, limits: HttpLimits) -> Connections:
     """Return the connections of a server, which has one state for all its protocols."""
     found = _of_server.get(state)
     if found is None:
-        found = _of_server[state] = Connections(state.connections, loop)
+        named = config.forwarded_allow_ips if config.proxy_headers else []
+        addresses = named.split(",") if isinstance(named, str) else named or []
+        found = Connections(state.connections, limits, proxies([each.strip() for each in addresses]))
+        _of_server[state] = found
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from .connections import connections_of
+from .connections import HttpLimits, connections_of
 
 __all__ = ["Server", "end_at_once", "ending_at_signals"]
 
@@ -52,6 +53,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_loop_fault)
         if self.config.ssl is not None:
             loop.create_server = _with_handshake_timeout(loop.create_server)  # type: ignore[method-assign]
         await super().startup(sockets=sockets)
@@ -81,11 +83,23 @@ class Server(uvicorn.Server):
         try:
             os.close(os.open(os.devnull, os.O_RDONLY))
         except OSError as error:
-            connections_of(self.server_state, asyncio.get_running_loop()).note(
-                "no_descriptors",
-                f"no file can be opened ({error.strerror}), so no connection be accepted; raise `ulimit -n`",
-                level=logging.ERROR,
-            )
+            self._note_no_descriptors(error)
+
+    def _note_no_descriptors(self, error: OSError) -> None:
+        limits = getattr(self.config.http_protocol_class, "limits", HttpLimits())
+        connections_of(self.server_state, self.config, limits).note(
+            "no_descriptors",
+            f"no file can be opened ({error.strerror}), so no connection be accepted; raise `ulimit -n`",
+            level=logging.ERROR,
+        )
+
+    def _on_loop_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what the event loop reports; asyncio does so for every connection it has no descriptor for."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            self._note_no_descriptors(error)
+        else:
+            loop.default_exception_handler(context)
 
     def _watch_signals(self) -> None:
         """Stand before all that handle signals by now: the first goes on to them, the second ends everything."""

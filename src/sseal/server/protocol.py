@@ -82,7 +82,7 @@ class StreamProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._others = connections_of(server_state, self.loop)
+        self._others = connections_of(server_state, config, self.limits)
 
     # -- the connection -----------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class StreamProtocol(HttpToolsProtocol):
         """Wait for a request, but not for ever, and only if there is room: it counts in no other limit."""
         super().connection_made(transport)
         self.due = self.loop.time() + self.limits.head_timeout
-        if not self._others.enter(self, self.client[0] if self.client else "", self.limits):
+        if not self._others.enter(self, self.client[0] if self.client else ""):
             self._deaf = True
             transport.abort()
 

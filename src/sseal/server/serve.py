@@ -25,7 +25,7 @@ from ..settings import Settings, refusals, revive, warnings_of
 from ..telemetry import logs, redaction
 from .access import AccessLog
 from .collector import calm_collector
-from .connections import HttpLimits, proxies, spare_descriptors
+from .connections import HttpLimits, spare_descriptors
 from .loop import Server, ending_at_signals
 from .workers import supervise
 
@@ -211,7 +211,6 @@ def _limits(settings: Settings, hub: Hub) -> HttpLimits:
         response_timeout=settings.response_timeout,
         connections=limits.http_connections,
         connections_per_address=limits.http_connections_per_address,
-        is_proxy=proxies(settings.forwarded_allow_ips),
         closed=hub.engine.stats.connections_closed,
     )
 
