@@ -71,6 +71,18 @@ def nginx_path() -> str:
 
 
 @pytest.fixture(scope="session")
+def haproxy_path() -> str:
+    """The HAProxy the proxy tests start."""
+    return _find_program("HAProxy", "HAPROXY", "haproxy")
+
+
+@pytest.fixture(scope="session")
+def caddy_path() -> str:
+    """The Caddy the proxy tests start."""
+    return _find_program("Caddy", "CADDY", "caddy")
+
+
+@pytest.fixture(scope="session")
 def redis_path() -> str:
     """The Redis or Valkey server the broker and store tests start."""
     return _find_program("Redis", "REDIS_SERVER", "redis-server", "valkey-server")

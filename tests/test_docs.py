@@ -21,6 +21,7 @@ http ``as NAME``           the same, and its stream stays open under that name
 toml                       read by the settings, and not refused; ``file`` stays for later blocks
 json, ini, js, html        parsed; js and html's scripts by node
 nginx                      run by a real nginx in front of a real hub
+haproxy, caddy             read by the program; tests/server/test_slow_clients.py runs them
 mermaid                    compared with the state table
 =========================  ===================================================================================
 
@@ -220,6 +221,8 @@ class Story:
     streams: dict[str, RawStream] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=dict)
     count: int = 0
+    haproxy_path: str = "haproxy"
+    caddy_path: str = "caddy"
 
     def file(self, suffix: str) -> Path:
         """Return the path of a new file."""
@@ -526,6 +529,24 @@ async def _nginx(story: Story, block: Block) -> None:
     await asyncio.to_thread(story.run, story.nginx_path, *config.arguments, "-t", block=block)
 
 
+async def _haproxy(story: Story, block: Block) -> None:
+    """What is appended to Debian's configuration is good to HAProxy."""
+    path = story.file(".cfg")
+    path.write_text("defaults\n    mode http\n    timeout client 50s\n    timeout server 50s\n    timeout connect 5s\n")
+    with path.open("a") as config:
+        config.write(re.sub(r":443 ssl crt \S+ alpn \S+", f"127.0.0.1:{free_port()}", block.code))
+    await asyncio.to_thread(story.run, story.haproxy_path, "-c", "-f", str(path), block=block)
+
+
+async def _caddy(story: Story, block: Block) -> None:
+    """A Caddyfile is good to Caddy."""
+    path = story.file(".caddy")
+    path.write_text(block.code)
+    await asyncio.to_thread(
+        story.run, story.caddy_path, "adapt", "--adapter", "caddyfile", "--config", str(path), block=block
+    )
+
+
 HANDLERS = {
     "python": _python,
     "bash": _bash,
@@ -538,6 +559,8 @@ HANDLERS = {
     "html": _html,
     "mermaid": _mermaid,
     "nginx": _nginx,
+    "haproxy": _haproxy,
+    "caddy": _caddy,
 }
 
 
@@ -563,11 +586,12 @@ def test_every_marker_stands_before_a_block_and_means_something(page: Path) -> N
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 async def test_every_block_of_a_page_does_what_it_says(
-    page: Path, tmp_path: Path, time_unit: float, nginx_path: str
+    page: Path, tmp_path: Path, time_unit: float, nginx_path: str, haproxy_path: str, caddy_path: str
 ) -> None:
     """The fenced blocks of a page run in order, and what it shows is what happens; no block has no test."""
     with contextlib.ExitStack() as stack:
         story = Story(page, tmp_path, PATIENCE * time_unit, nginx_path, stack)
+        story.haproxy_path, story.caddy_path = haproxy_path, caddy_path
         story.known = {
             "token": _token("alice"),
             "other-token": _token("bob"),

@@ -216,10 +216,14 @@ def _limits(settings: Settings, hub: Hub) -> HttpLimits:
 
 
 def _protocol(limits: HttpLimits | None = None) -> Any:
-    """Return the protocol with bounds and the direct path where it can be had."""
+    """Return the protocol with bounds and the direct path where it can be had, else uvicorn's own."""
     if importlib.util.find_spec("httptools") is None:
         return "h11"
-    from .uvicorn import StreamProtocol, missing
+    from .direct import missing
+
+    if missing():
+        return "auto"
+    from .protocol import StreamProtocol
 
     return StreamProtocol if limits is None else StreamProtocol.limited(limits)
 
