@@ -38,7 +38,11 @@ async def connect(port: int, *, receive: int = 0) -> socket.socket:
     if receive:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
     client.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    try:
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    except BaseException:
+        client.close()
+        raise
     return client
 
 
@@ -186,9 +190,7 @@ async def events_reach(port: int, readers: list[Reader], seconds: float) -> floa
 def hub(tmp_path: Path, time_unit: float) -> Any:
     """A hub that lets in any number of streams, and gives everybody little time."""
     options = {"body_timeout": "2", "keep_alive_timeout": "1", "response_timeout": "2", "broker": "memory://"}
-    with serving(
-        tmp_path, time_unit, "--log-level", "warning", "--log-level", "info", **NO_LIMITS, **options
-    ) as server:
+    with serving(tmp_path, time_unit, **NO_LIMITS, **options) as server:
         yield server
 
 
