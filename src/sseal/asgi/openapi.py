@@ -24,9 +24,11 @@ _PROBLEMS: Final = {
     401: "Nobody said who they are, or it was not good.",
     403: "Not yours, or from a page that is not known.",
     404: "There is no such thing here.",
+    408: "The body did not come in time.",
     409: "The key was used before with other content.",
     413: "A limit was exceeded; `detail` says which.",
     415: "The body is not `application/json`.",
+    421: "This hub does not answer to the host that was asked for.",
     429: "Too many; come back after `Retry-After` seconds.",
     500: "A fault; the log says which.",
     503: "Not now; come back after `Retry-After` seconds.",
@@ -131,7 +133,7 @@ def _operation(
 
 def _responses(operation: Operation, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
     found = {str(status): _success(success, schemas) for status, success in operation.success.items()}
-    refusals = (*operation.refusals, 500, *((503,) if operation.unavailable else ()))
+    refusals = (*operation.refusals, 421, 500, *((503,) if operation.unavailable else ()))
     return found | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(refusals)}
 
 

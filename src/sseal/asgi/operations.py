@@ -38,7 +38,7 @@ class Success:
 class Operation:
     """One endpoint with one method.
 
-    :param refusals: statuses of the problem documents it may answer with; 500 and 503 are added.
+    :param refusals: statuses of the problem documents it may answer with; 421, 500 and 503 are added.
     :param body: what a request holds; None for nothing.
     :param examples: of request bodies, by name.
     """
@@ -107,7 +107,7 @@ _STREAM: Final = Success(
 )
 _SESSION: Final = Success(description="A new session cookie.", body=bodies.SessionAnswer, headers=("Set-Cookie",))
 _READ: Final = (400, 401, 403)
-_WRITE: Final = (400, 401, 403, 413, 415)
+_WRITE: Final = (400, 401, 403, 408, 413, 415)
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/events"): Operation(

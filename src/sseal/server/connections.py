@@ -18,10 +18,12 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
-
+from ..extras import needed
 from ..limits import address_key
+
+with needed("sseal.server.uvicorn", "server"):
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
 
 __all__ = ["Connections", "Held", "HttpLimits", "connections_of", "proxies", "spare_descriptors"]
 

@@ -37,10 +37,20 @@ except ImportError:
         def __init__(self) -> None:
             """Have no field."""
 
+
 if TYPE_CHECKING:
     from .protocol import StreamProtocol
 
-__all__ = ["MISSING", "Direct", "DirectSink", "NotedCycle", "View", "missing"]
+__all__ = [
+    "MISSING",
+    "Direct",
+    "DirectSink",
+    "HttpToolsProtocol",
+    "NotedCycle",
+    "RequestResponseCycle",
+    "View",
+    "missing",
+]
 
 DETACH_PATIENCE: Final = 0.1
 """Seconds middleware may hold the head and the first body back before the stream stays on the plain path."""

@@ -11,6 +11,6 @@ from .direct import MISSING, Direct, DirectSink, missing
 if MISSING:
     from uvicorn.protocols.http.auto import AutoHTTPProtocol as StreamProtocol
 else:
-    from .protocol import StreamProtocol  # type: ignore[assignment]
+    from .protocol import StreamProtocol
 
 __all__ = ["Direct", "DirectSink", "HttpLimits", "StreamProtocol", "missing"]
