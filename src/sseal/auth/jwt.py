@@ -240,7 +240,8 @@ class JwtVerifier:
             subject=subject,
             issuer=intern(issuer or ""),
             grants=grants,
-            issued_at=min(iat or 0.0, now),  # a clock ahead of ours must not outlive a revocation of now
+            # A revocation goes by our clock, `iat` by the issuer's, which may be ahead by the leeway (W17).
+            issued_at=max(0.0, (iat or 0.0) - self._leeway),
             expires_at=exp + self._leeway,
             token_id=None if jti is None else f"jti:{jti}",
             way=way,

@@ -412,10 +412,7 @@ class Engine:
         """
         if not self.revocations.add(revocation):
             return 0
-        if revocation.kind == "family":
-            candidates = self._registry.of_family(revocation.value)
-        else:
-            candidates = list(self.connections.values())
+        candidates = self._registry.candidates(revocation)
         ended = [c for c in candidates if revocation.concerns(c.subscription.identity)]
         for connection in ended:
             try:
@@ -441,7 +438,9 @@ class Engine:
             parents=fresh.lineage,
         )
         self._check(identity)
+        self._registry.remove_lineage(connection)
         connection.subscription = Subscription(identity, old.topics, granted.since)
+        self._registry.add_lineage(connection)
         connection.expiring_sent = False
         self._timers.expect(connection)
         self._say(connection, "refreshed")
