@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ ROOT = Identity(subject="root", issuer="app", issued_at=5.0, way="bearer")
 class Counted(Revocation):
     """A revocation that counts the identities it was held against."""
 
-    examined: list[Identity] = []
+    examined: ClassVar[list[Identity]] = []
 
     def concerns(self, identity: Identity) -> bool:
         """Count, and tell as ever."""

@@ -36,6 +36,7 @@ from . import notices
 from .canary import Canary
 from .fanout import SLICE, FanOut
 from .index import TopicIndex
+from .pacing import spread
 from .readers import Readers
 from .registry import Registry
 from .replay import Replay
@@ -52,6 +53,8 @@ _HEARTBEATS: Final = (wire.HEARTBEAT, b"%x\r\n%b\r\n" % (len(wire.HEARTBEAT), wi
 """Bare, and as a chunk; see `Connection.framing`."""
 PRUNE_EVERY: Final = 240
 """Ticks between two removals of expired revocations."""
+AGE_SPREAD: Final = (0.8, 1.0)
+"""Which parts of ``max_stream_age`` streams reach, so that none is older and they do not end together."""
 
 
 logger = logging.getLogger("sseal.hub")
@@ -286,9 +289,12 @@ class Engine:
         if self.draining or not self.started:
             raise Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
         self._check(identity)
+        if (longest := self.settings.max_stream_age) > 0:
+            # Those that came in one wave shall not leave in one.
+            connection.retire_at = self.clock.monotonic() + longest * random.uniform(*AGE_SPREAD)  # noqa: S311
         self._registry.add(connection)
         self._index.add(connection)
-        self._timers.add(connection)
+        self._timers.add(connection, self._ahead())
         self.stats.connects[identity.way] = self.stats.connects.get(identity.way, 0) + 1
 
     def attach(self, connection: Connection, sink: Sink) -> None:
@@ -442,9 +448,13 @@ class Engine:
         connection.subscription = Subscription(identity, old.topics, granted.since)
         self._registry.add_lineage(connection)
         connection.expiring_sent = False
-        self._timers.expect(connection)
+        self._timers.expect(connection, self._ahead())
         self._say(connection, "refreshed")
         return identity
+
+    def _ahead(self) -> float:
+        """Return by how much Unix seconds are ahead of monotonic ones."""
+        return self.clock.wall() - self.clock.monotonic()
 
     async def _tick_forever(self) -> None:
         while True:
@@ -459,8 +469,10 @@ class Engine:
         wall, mono = self.clock.wall(), self.clock.monotonic()
         for connection in self._timers.due(wall):
             self._expire(connection, wall)
+            if connection.retire_at is not None and mono >= connection.retire_at:
+                self.dismiss(connection, reasons.MAX_AGE)
             if connection.state is not State.CLOSED:
-                self._timers.expect(connection)
+                self._timers.expect(connection, wall - mono)
         self._beat(mono)
         oldest = self.broker.now() - self.settings.log_age
         self.window.expire(oldest)
@@ -551,18 +563,15 @@ class Engine:
         await self._dismiss_all(reasons.DRAINING)
 
     async def _dismiss_all(self, reason: CloseReason) -> None:
-        """End all streams in slices, spread over the drain window."""
+        """End all streams, spread evenly over the drain window."""
         streams = list(self.connections.values())
-        random.shuffle(streams)
-        window = self.settings.drain_window if len(streams) > 1 else 0.0
-        end = self.clock.monotonic() + window
-        steps = max(1, int(window / 0.02))
-        size = max(1, -(-len(streams) // steps))
-        for start in range(0, len(streams), size):
-            for connection in streams[start : start + size]:
-                self.dismiss(connection, reason)
-            if start + size < len(streams) and self.clock.monotonic() < end:
-                await asyncio.sleep(0.02)
+        random.shuffle(streams)  # the oldest are often of the same people
+        await spread(
+            streams,
+            self.settings.drain_window,
+            lambda connection: self.dismiss(connection, reason),
+            now=self.clock.monotonic,
+        )
 
     def spawn(self, work: Awaitable[None]) -> None:
         """Run something in the background, until the engine stops."""
