@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from ...clock import Clock
 from ...errors import InvalidInput, Unavailable
 from . import epochs, schema
-from .faults import Faults, at_open
+from .faults import Faults, at_open, damaged
 from .lock import OpenLock
 from .watcher import Listener, Watcher
 from .worker import Handler, Job, Worker
@@ -47,6 +47,8 @@ class Database:
         self._faults = Faults(clock)
         self._lock: OpenLock | None = None
         self._file = (0, 0)
+        self._size = 0  # bytes, the last time it was whole; changed by the watching thread alone
+        self._cut_short = False
         self._reader: Worker | None = None
         self._long_reader: Worker | None = None
         self._writer: Writer | None = None
@@ -133,17 +135,44 @@ class Database:
             await self._watcher.look()
 
     def same_file(self) -> None:
-        """Make sure that the path still names the file that was opened.
+        """Make sure that the path still names the file that was opened, and that the watcher found it whole.
+
+        :raises Unavailable: it was deleted, replaced or cut short.
+        """
+        self.measure()
+        if self._cut_short:
+            raise damaged()
+
+    def whole_file(self, connection: sqlite3.Connection) -> None:
+        """Make sure that nobody has cut the file short; called by the watcher.
+
+        SQLite itself goes on with what it remembers of such a file, and acknowledges what a checkpoint then spoils. A
+        file in WAL mode gets smaller only after its count of pages has.
+
+        :raises Unavailable: as `same_file`.
+        """
+        size = self.measure()
+        if size < self._size:
+            ((pages,), (page,)) = (connection.execute(f"PRAGMA {of}").fetchone() for of in ("page_count", "page_size"))
+            self._cut_short = size < max(1, pages) * page
+            if self._cut_short:
+                raise damaged()
+        self._size, self._cut_short = size, False
+
+    def measure(self) -> int:
+        """Return the size of the file, in bytes.
 
         :raises Unavailable: it was deleted or replaced.
         """
         try:
-            found = _identity(self.path)
+            status = self.path.stat()
+            found, size = (status.st_dev, status.st_ino), status.st_size
         except OSError:
-            found = (0, 0)
+            found, size = (0, 0), 0
         if found != self._file:
             what = f"{self.path} was deleted or replaced while it was open; put it back, or restart every hub"
             raise Unavailable(what, code="broker_failed", retry_after=30.0)
+        return size
 
     def _wake_own(self) -> str | None:
         watcher = self._watcher
@@ -182,6 +211,7 @@ class Database:
                 connection.execute("COMMIT")
                 lock.share()
             self._file = _identity(self.path)
+            self._size, self._cut_short = 0, False
             schema.tighten(self.path)
         finally:
             connection.close()

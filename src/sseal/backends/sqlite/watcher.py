@@ -81,6 +81,7 @@ class Watcher:
         self._version = -1
         self._quiet = 0
         self._again = threading.Event()
+        self._unfit: Unavailable | None = None  # why the file did not take the last heartbeat, if it is damaged
         self._thread = threading.Thread(target=self._run, name="sseal-sqlite-watch", daemon=True)
         self._thread.start()
 
@@ -218,8 +219,9 @@ class Watcher:
         while not self._closing.is_set():
             wanted = self._take_wanted()
             try:
-                self._database.same_file()
+                self._database.measure()
                 connection = connection or connect(self._database.path, patience=1.0)
+                self._database.whole_file(connection)
                 self._look(connection)
             except (sqlite3.Error, SsealError) as error:
                 if connection is not None:
@@ -247,6 +249,8 @@ class Watcher:
         return [reply for reply in wanted if reply.set_running_or_notify_cancel()]
 
     def _look(self, connection: sqlite3.Connection) -> None:
+        if self._unfit is not None:
+            raise self._unfit
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version == self._version and self.lost_since is None and not self._again.is_set():
             self._quiet += 1
@@ -275,9 +279,19 @@ class Watcher:
             return
         self._last_beat = self._clock.monotonic()
         try:
-            self._database.post(Job(self._beat, None))
+            reply: Future[Any] = Future()
+            reply.add_done_callback(self._beaten)
+            self._database.post(Job(self._beat, None, reply=reply))
         except Unavailable:
             return  # the next one may go through
+
+    def _beaten(self, reply: Future[Any]) -> None:
+        """Note whether the file took a heartbeat. One that cannot be written now is read as ever; a damaged one is not.
+
+        Without this a hub would go on with what SQLite remembers of the file, and hear of nothing (W17).
+        """
+        error = reply.exception()
+        self._unfit = error if isinstance(error, Unavailable) and error.code == "broker_failed" else None
 
     def _beat(self, connection: sqlite3.Connection, items: Sequence[None]) -> list[None]:
         now = micros(self._clock.wall())
