@@ -6,13 +6,14 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ...clock import Clock
-from ...errors import InvalidInput, Unavailable
+from ...errors import InvalidInput, TooLarge, Unavailable
 from . import epochs, schema
+from .bell import MAX_BODY, Ringer
 from .faults import Faults, at_open, damaged
 from .lock import OpenLock
 from .watcher import Listener, Watcher
@@ -23,6 +24,9 @@ __all__ = ["Database", "Listener"]
 
 PATIENCE: Final = 5.0
 """Seconds to wait for others while the file is opened."""
+
+TRIES: Final = 20
+"""Times a broadcast is tried at a process whose queue of datagrams is full, every 10 ms."""
 
 _Thread = TypeVar("_Thread", bound=Worker)
 
@@ -126,6 +130,25 @@ class Database:
         if self._watcher is not None:
             await self._watcher.remove(listener)
 
+    async def broadcast(self, body: bytes) -> None:
+        """Say something to the listeners of all other processes, without writing: a full disk keeps nobody from it.
+
+        :raises TooLarge: it is over 32 KiB.
+        :raises Unavailable: it cannot be read who they are.
+        """
+        if len(body) > MAX_BODY:
+            raise TooLarge("body", f"is {len(body)} bytes, at most {MAX_BODY} are said")
+        own = None if self._watcher is None else self._watcher.address
+        waiting = [address for address in await self.read(_addresses, None) if address != own]
+        ringer = Ringer()
+        try:
+            for _ in range(TRIES):
+                if not (waiting := ringer.say(body, waiting)):
+                    return
+                await asyncio.sleep(0.01)
+        finally:
+            ringer.close()
+
     async def look(self) -> None:
         """Have all listeners look now; returns when they have.
 
@@ -215,6 +238,12 @@ class Database:
             schema.tighten(self.path)
         finally:
             connection.close()
+
+
+def _addresses(connection: sqlite3.Connection, items: Sequence[None]) -> list[list[str]]:
+    """Return where other processes listen."""
+    found = [address for (address,) in connection.execute("SELECT address FROM listener")]
+    return [found] * len(items)
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -53,6 +53,10 @@ class Listener(Protocol):
         """Say that one is alive, and tidy up a bounded part; in the writing thread, about every 5 s."""
         ...
 
+    def told(self, body: bytes, watcher: Watcher) -> None:
+        """Take what another process said without writing it; in the watching thread."""
+        ...
+
 
 class Watcher:
     """Lets listeners look whenever the file has changed.
@@ -111,6 +115,11 @@ class Watcher:
             self._wanted.append(wanted)
         self._bell.ring_own()
         await asyncio.wrap_future(wanted)
+
+    @property
+    def address(self) -> str | None:
+        """Where others ring."""
+        return self._bell.address
 
     def wake(self) -> str | None:
         """Look soon, and return the address others ring at; callable from any thread."""
@@ -236,11 +245,21 @@ class Watcher:
                     reply.set_result(None)
             self._beat_if_due()
             self._bell.wait(POLL if self._quiet < QUIET else 2 * POLL)
+            self._pass_on()
         if connection is not None:
             connection.close()
         for reply in self._take_wanted():
             reply.set_result(None)
         self._ended.set_result(None)
+
+    def _pass_on(self) -> None:
+        """Hand out broadcasts: what is said without the file does not wait until that is well."""
+        for body in self._bell.take():
+            for listener in self._listeners:
+                try:
+                    listener.told(body, self)
+                except Exception:
+                    logger.exception("a listener failed")
 
     def _take_wanted(self) -> list[Future[None]]:
         """Return who wants a look and still waits for it."""
