@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .asgi.app import HubApp
 from .asgi.commands import Commands
 from .asgi.services import Authenticate, Services
+from .audit import Audit
 from .auth.credential import CredentialPolicy, Way
 from .auth.family import hashed
 from .auth.jwt import JwtVerifier
@@ -93,7 +94,8 @@ class Hub:
         same = settings.store is None or settings.store == settings.broker
         self._store = connect_store(settings.store or settings.broker, clock, backend=backend if same else None)
         self._jwks: JwksSource | None = None
-        bearer = self._bearer(settings, clock)
+        audit = Audit(redaction.redact)
+        bearer = self._bearer(settings, clock, audit)
         self.engine = Engine(
             connect_broker(settings.broker, clock, retention, backend=backend),
             clock,
@@ -101,6 +103,7 @@ class Hub:
             store=self._store,
             touched=self._touched,
             returned=self._returned,
+            audit=audit,
         )
         self._cluster = Cluster(self._store, self.engine.node)
         self._revocations = Revocations(self._store, clock, self.engine, self._cluster)
@@ -304,7 +307,7 @@ class Hub:
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _bearer(self, settings: HubSettings, clock: Clock) -> Bearer | None:
+    def _bearer(self, settings: HubSettings, clock: Clock, audit: Audit) -> Bearer | None:
         if not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url):
             return None
         verifier = JwtVerifier(
@@ -320,7 +323,7 @@ class Hub:
         if settings.jwt_jwks_url is not None:
             with needed("jwt_jwks_url", "server"):
                 from .identity_sources.jwks import JwksSource
-            self._jwks = JwksSource(settings.jwt_jwks_url, verifier, clock)
+            self._jwks = JwksSource(settings.jwt_jwks_url, verifier, clock, audit=audit)
         return Bearer(verifier, self._jwks)
 
     async def _count(self, name: str, seconds: float) -> int:

@@ -68,7 +68,7 @@ async def follows(bench: Bench, count: int) -> bool:
 
 
 async def test_hubs_write_back_what_an_emptied_server_forgot(server: RedisServer, make_bench: MakeBench) -> None:
-    """Redis emptied and a hub restarted: the others still know, and the revoked token stays out everywhere, once each."""
+    """Redis emptied and a hub restarted: the others still know, so the revoked token stays out; each is written once."""
     crew = [await make_bench(broker=server.url) for _ in range(3)]
     expected = await revoke_some(crew[0])
     for bench in crew:
@@ -183,7 +183,7 @@ def empty(bench: Bench) -> Any:
 
 
 async def test_with_a_full_disk_every_hub_ends_the_streams_all_the_same(tmp_path: Path, make_bench: MakeBench) -> None:
-    """The answer says that it is not durable; the other hub ends its streams; once there is room it is written, once."""
+    """The answer says that it is not durable; the other hub ends its streams; with room again it is written, once."""
     address = f"sqlite:///{tmp_path}/hub.db"
     one, two = await make_bench(broker=address), await make_bench(broker=address)
     streams = [bench.stream("/events", bearer("mallory")) for bench in (one, two)]

@@ -53,7 +53,7 @@ def workers(server: Running) -> list[int]:
 
 
 def test_a_revocation_reaches_the_other_worker_though_the_disk_is_full(server: Running, time_unit: float) -> None:
-    """The answer is 503 and says that it is not stored; the streams end at both workers; later it is stored by itself."""
+    """The answer is 503 and says that it is not stored; streams end at both workers; later it is stored by itself."""
     with contextlib.ExitStack() as stack:
         streams: dict[str, socket.socket] = {}
 

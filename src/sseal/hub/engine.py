@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Final
 
 from .. import wire
+from ..audit import Audit
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation, RevocationSet
 from ..brokers import CANARY_ROOT, Broker, Draft, Entry
@@ -69,6 +70,7 @@ class Engine:
     :param settings: the hub's settings.
     :param store: the store whose revocations it must hear of in time (W17); None for one that is always in reach.
     :param touched: called for a ticket stream that is alive, so that its resume family stays so.
+    :param audit: takes security events; None for one of its own.
     :param returned: awaited when the log is back, before anything is delivered again (W17).
     """
 
@@ -81,12 +83,14 @@ class Engine:
         store: Store | None = None,
         touched: Callable[[Connection], Awaitable[None]] | None = None,
         returned: Callable[[], Awaitable[None]] | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self.broker = broker
         self.clock = clock
         self.settings = settings
         self.node = "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
         self.stats = Stats()
+        self.audit = audit or Audit()
         self.revocations = RevocationSet()
         self.draining = False
         self.started = False
@@ -308,9 +312,9 @@ class Engine:
 
     def _check(self, identity: Identity) -> None:
         if self.revocations.revoked(identity):
-            raise CredentialInvalid("revoked", way=identity.way)
+            raise CredentialInvalid("revoked", way=identity.way, kind="revoked", subject=identity.subject)
         if identity.expired(self.clock.wall()):
-            raise CredentialInvalid("expired meanwhile", way=identity.way)
+            raise CredentialInvalid("expired meanwhile", way=identity.way, kind="expired", subject=identity.subject)
 
     def leave(self, connection: Connection, reason: CloseReason) -> None:
         """Take a stream out of everything, at once; calling it twice is fine."""
@@ -425,6 +429,14 @@ class Engine:
                 self.close(connection, reasons.REVOKED)
             except Exception:  # one stream that cannot be closed must not keep the others open
                 logger.exception("stream %s could not be closed", connection.id)
+        if self.started:  # what is read at the start was applied before
+            self.audit.emit(
+                "revocation_applied",
+                kind=revocation.kind,
+                target=revocation.value,
+                target_issuer=revocation.issuer,
+                ended=len(ended),
+            )
         return len(ended)
 
     def refresh(self, connection: Connection, granted: Subscription) -> Identity:
