@@ -259,6 +259,14 @@ class KeepsMail(Node):
         return await super().send(node, body)
 
 
+class BroadcastsToOne(Node):
+    """Tells one other node what all are to hear."""
+
+    async def broadcast(self, body):
+        others = [name for name in self.shelf.heard if name != self.name]
+        await self.send(others[0], body)
+
+
 STORE_FAULTS: dict[type[Node] | type[SharedWorld], tuple[str, ...]] = {
     TakesInTwoSteps: ("of_all_takers_one_gets_it", "a_take_and_a_swap_do_not_both_win"),
     SwapsInTwoSteps: ("of_all_swaps_of_one_value_one_wins", "no_change_by_swap_is_lost"),
@@ -288,5 +296,6 @@ STORE_FAULTS: dict[type[Node] | type[SharedWorld], tuple[str, ...]] = {
     MailsToAll: ("mail_reaches_its_node_once",),
     MailsNotFar: ("mail_reaches_its_node_once",),
     MailsAnywhere: ("mail_to_nobody_is_told",),
+    BroadcastsToOne: ("a_broadcast_reaches_all_others",),
     KeepsMail: ("a_node_that_comes_back_gets_only_new_mail",),
 }

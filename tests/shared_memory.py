@@ -201,6 +201,12 @@ class Node:
         asyncio.get_running_loop().call_soon(heard.mail, body)
         return True
 
+    async def broadcast(self, body: bytes) -> None:
+        """Hand to all other nodes."""
+        for name, heard in self.shelf.heard.items():
+            if name != self.name:
+                asyncio.get_running_loop().call_soon(heard.mail, body)
+
     async def nodes(self) -> list[str]:
         """All that are open."""
         return list(self.shelf.heard)

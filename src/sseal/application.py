@@ -18,11 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from .asgi.app import HubApp
 from .asgi.commands import Commands
 from .asgi.services import Authenticate, Services
+from .audit import Audit
 from .auth.credential import CredentialPolicy, Way
 from .auth.family import hashed
 from .auth.jwt import JwtVerifier
@@ -38,6 +37,7 @@ from .errors import InvalidInput, SsealError, Unavailable
 from .extras import MissingPackage, needed
 from .hub.cluster import Cluster
 from .hub.engine import Engine
+from .hub.revocations import Revocations
 from .hub.settings import HubSettings
 from .identity_sources.bearer import Bearer
 from .identity_sources.connect import connect as connect_store
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hub"]
 
-DEAF_REST: Final = 0.5
-"""Seconds between two attempts to read revocations that cannot be read."""
 START_REST: Final = 1.0
 """Seconds between two attempts to start with a log or store that cannot be reached."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -96,7 +94,8 @@ class Hub:
         same = settings.store is None or settings.store == settings.broker
         self._store = connect_store(settings.store or settings.broker, clock, backend=backend if same else None)
         self._jwks: JwksSource | None = None
-        bearer = self._bearer(settings, clock)
+        audit = Audit(redaction.redact)
+        bearer = self._bearer(settings, clock, audit)
         self.engine = Engine(
             connect_broker(settings.broker, clock, retention, backend=backend),
             clock,
@@ -104,8 +103,10 @@ class Hub:
             store=self._store,
             touched=self._touched,
             returned=self._returned,
+            audit=audit,
         )
         self._cluster = Cluster(self._store, self.engine.node)
+        self._revocations = Revocations(self._store, clock, self.engine, self._cluster)
         tickets = Tickets(
             self._store,
             clock,
@@ -128,7 +129,7 @@ class Hub:
             authorizer=Authorizer(authorize, settings.public_topics),
             tickets=tickets,
             sessions=Sessions(self._store, clock, ttl=settings.session_ttl),
-            revoke=self._apply,
+            revoke=self._revocations.apply,
             cluster=self._cluster,
             count=self._count,
             bearer=bearer,
@@ -141,10 +142,6 @@ class Hub:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
         self._failed: tuple[float, SsealError] | None = None
-        self._following = asyncio.Lock()
-        self._catching: asyncio.Task[None] | None = None
-        self._grew_again = False
-        self._seen_revocation = 0
         self._previous: dict[int, Any] = {}
         self._draining: asyncio.Future[None] | None = None
         self._lock: socket.socket | None = None
@@ -174,8 +171,8 @@ class Hub:
     async def _start(self) -> None:
         try:
             self._refuse_siblings()
-            await self._store.open(self.engine.node, _Heard(self._revocations_grew, self._cluster.mail))
-            await self._follow_revocations()
+            await self._store.open(self.engine.node, _Heard(self._revocations.grew, self._cluster.mail))
+            await self._revocations.follow()
             if self._jwks is not None:
                 await self._jwks.start()
             await self.engine.start()
@@ -200,9 +197,7 @@ class Hub:
         if not self.engine.started:
             return
         await self.drain()
-        if self._catching is not None:
-            self._catching.cancel()
-            await asyncio.gather(self._catching, return_exceptions=True)
+        await self._revocations.close()
         await self._cluster.close()
         await self.engine.stop()
         if self._jwks is not None:
@@ -274,6 +269,7 @@ class Hub:
 
         :returns: how many streams ended here.
         :raises InvalidInput: neither or both were given.
+        :raises Unavailable: the store could not keep it. It is in force all the same, at every hub that can be reached.
         """
         if (subject is None) == (jti is None):
             raise InvalidInput("subject", "give either subject or jti")
@@ -281,8 +277,10 @@ class Hub:
         now = self._clock.wall()
         ends = now + self.settings.revocation_ttl
         if jti is not None:
-            return await self._apply(Revocation(kind="token", value=f"jti:{jti}", at=now, expires_at=ends))
-        return await self._apply(Revocation(kind="subject", value=str(subject), issuer=issuer, at=now, expires_at=ends))
+            return await self._revocations.apply(Revocation(kind="token", value=f"jti:{jti}", at=now, expires_at=ends))
+        return await self._revocations.apply(
+            Revocation(kind="subject", value=str(subject), issuer=issuer, at=now, expires_at=ends)
+        )
 
     def position(self) -> str:
         """Return the position at the head: render a page from your database, then stream from here."""
@@ -309,7 +307,7 @@ class Hub:
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _bearer(self, settings: HubSettings, clock: Clock) -> Bearer | None:
+    def _bearer(self, settings: HubSettings, clock: Clock, audit: Audit) -> Bearer | None:
         if not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url):
             return None
         verifier = JwtVerifier(
@@ -325,7 +323,7 @@ class Hub:
         if settings.jwt_jwks_url is not None:
             with needed("jwt_jwks_url", "server"):
                 from .identity_sources.jwks import JwksSource
-            self._jwks = JwksSource(settings.jwt_jwks_url, verifier, clock)
+            self._jwks = JwksSource(settings.jwt_jwks_url, verifier, clock, audit=audit)
         return Bearer(verifier, self._jwks)
 
     async def _count(self, name: str, seconds: float) -> int:
@@ -338,46 +336,9 @@ class Hub:
         if family is not None and await self._tickets.touch(family) not in (None, self.engine.node):
             self.engine.close(connection, reasons.SUPERSEDED)
 
-    async def _apply(self, revocation: Revocation) -> int:
-        """Apply a revocation here at once, and write it to the store, whose log every hub follows."""
-        ended = self.engine.revoke(revocation)  # first: what a full store cannot keep shall end here all the same
-        await self._store.revoke(msgspec.json.encode(revocation), revocation.expires_at)
-        return ended
-
     async def _returned(self) -> None:
         """Hear of every revocation again: the store's log may have begun anew while it was away (W17)."""
-        await self._follow_revocations(anew=True)
-
-    def _revocations_grew(self) -> None:
-        """Read on, and go on trying while that fails; for so long this hub is cut off."""
-        if self._catching is None or self._catching.done():
-            assert self._loop is not None
-            self._catching = self._loop.create_task(self._catch_up(), name="sseal-revocations")
-        else:
-            self._grew_again = True
-
-    async def _catch_up(self) -> None:
-        while True:
-            self._grew_again = False
-            try:
-                await self._follow_revocations()
-            except Exception as error:
-                if self.engine.deaf_since is None:
-                    self.engine.deaf_since = self._clock.monotonic()
-                    logger.warning("revocations cannot be read: %s", error, exc_info=not isinstance(error, SsealError))
-                await asyncio.sleep(DEAF_REST)
-                continue
-            self.engine.deaf_since = None
-            if not self._grew_again:
-                return
-
-    async def _follow_revocations(self, *, anew: bool = False) -> None:
-        async with self._following:
-            if anew:
-                self._seen_revocation = 0
-            for number, record in await self._store.revocations(self._seen_revocation):
-                self._seen_revocation = number
-                self.engine.revoke(msgspec.json.decode(record, type=Revocation))
+        await self._revocations.follow(anew=True)
 
     def _refuse_siblings(self) -> None:
         """Refuse to be one of several workers that each have a log of their own (W30).

@@ -105,17 +105,20 @@ class CredentialMissing(SsealError):  # noqa: N818
 class CredentialInvalid(SsealError):  # noqa: N818
     """A credential was present and is not good.
 
-    ``reason`` is for the log and never told to the caller; ``way`` is the way in it came by.
+    ``reason`` is for the log and never told to the caller; ``way`` is the way in it came by, ``kind`` one of
+    `sseal.audit.REASONS`, ``subject`` whose it is, where that was proven.
     """
 
     status = 401
     code = "credential_invalid"
     title = "Credential refused"
 
-    def __init__(self, reason: str, *, way: str = "") -> None:
+    def __init__(self, reason: str, *, way: str = "", kind: str = "malformed", subject: str | None = None) -> None:
         super().__init__("the credential was refused")
         self.reason = reason
         self.way = way
+        self.kind = kind
+        self.subject = subject
 
     def __str__(self) -> str:
         """Show the reason to whoever reads the log, not the public detail."""
@@ -127,8 +130,8 @@ class CredentialExpired(CredentialInvalid):
 
     code = "credential_expired"
 
-    def __init__(self, reason: str = "expired", *, way: str = "") -> None:
-        super().__init__(reason, way=way)
+    def __init__(self, reason: str = "expired", *, way: str = "", subject: str | None = None) -> None:
+        super().__init__(reason, way=way, kind="expired", subject=subject)
         self.detail = "the credential has expired"
 
 

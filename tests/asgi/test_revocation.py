@@ -40,6 +40,40 @@ async def test_a_revoked_subject_is_out_at_once(bench: Bench) -> None:
     assert await bench.try_stream("/events", bearer(iat=None)) == 401
 
 
+@pytest.mark.parametrize("later", [0, 9, 30, 600])
+async def test_a_token_from_a_clock_ahead_stays_revoked(make_bench: MakeBench, later: float) -> None:
+    """A token signed 8 s ahead of the hub's clock is refused for good after its subject was revoked (W17)."""
+    bench = await make_bench(jwt_leeway=10.0)
+    headers = bearer(iat=T0 + 8)
+    stream = bench.stream("/events", headers)
+    await stream.opened()
+    assert (await revoke(bench, subject="alice"))["ended"] == 1
+    await bench.turn(later)
+    assert await bench.try_stream("/events", headers) == 401
+    assert (await bench.ask("POST", "/auth/sse", headers)).status == 401
+
+
+async def test_a_new_token_counts_once_the_leeway_is_over(make_bench: MakeBench) -> None:
+    """Which of two clocks is right cannot be known, so a login is refused for `jwt_leeway` after a revocation (W17)."""
+    bench = await make_bench(jwt_leeway=5.0)
+    await revoke(bench, subject="alice")
+    await bench.turn(5)
+    assert await bench.try_stream("/events", bearer(iat=T0 + 5)) == 401
+    await bench.turn(1)
+    assert await bench.try_stream("/events", bearer(iat=T0 + 6)) == 200
+
+
+async def test_what_the_hub_issues_itself_has_no_leeway(make_bench: MakeBench) -> None:
+    """A ticket minted by the hub's own clock a second after a revocation is good at once (W17)."""
+    bench = await make_bench(jwt_leeway=10.0)
+    await bench.turn(20)  # so that the admin's own token is old enough
+    await revoke(bench, subject="alice")
+    await bench.turn(1)
+    minted = await bench.ask("POST", "/auth/sse", ROOT, json={"subject": "alice"})
+    assert minted.status == 201
+    assert await bench.try_stream(f"/events?ticket={minted.json['ticket']}") == 200
+
+
 async def test_a_subject_of_one_issuer_is_not_that_of_another(bench: Bench) -> None:
     """Revoking alice of one issuer leaves the other alice alone."""
     assert (await revoke(bench, subject="alice", issuer="a"))["ended"] == 0

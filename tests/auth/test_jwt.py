@@ -415,12 +415,12 @@ def test_the_subject_claim_can_be_named(value: object, subject: str) -> None:
 
 
 def test_the_identity_holds_what_the_token_says() -> None:
-    """Issue time, end, token id, grants and way arrive in the identity."""
+    """Issue time less the leeway, end, token id, grants and way arrive in the identity."""
     grants = {"subscribe": ["news/**", "user/{sub}"], "publish": ["chat/*"], "admin": True, "later": 1}
     claims = {**CLAIMS, "iat": NOW - 5, "jti": "7f", "iss": "app", "sseal": grants}
     identity = VERIFIER.verify(hs256(claims), NOW, way="cookie")
     assert identity.grants == Grants(subscribe=("news/**", "user/{sub}"), publish=("chat/*",), admin=True)
-    assert (identity.issued_at, identity.expires_at, identity.token_id) == (NOW - 5, NOW + 70, "jti:7f")
+    assert (identity.issued_at, identity.expires_at, identity.token_id) == (NOW - 15, NOW + 70, "jti:7f")
     assert (identity.issuer, identity.way, identity.parents) == ("app", "cookie", ())
 
 

@@ -233,7 +233,7 @@ async def test_a_bad_answer_changes_nothing(
     assert not await source.refresh(force=True)
     assert (knows(verifier, 0), knows(verifier, 1)) == (True, False)
     assert len(server.requests) == 2
-    (record,) = caplog.records
+    (record,) = [record for record in caplog.records if record.name == "sseal.jwks"]
     assert record.levelno == logging.WARNING
     assert reason in record.getMessage()
     assert "stay in use" in record.getMessage()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,9 @@ from sseal.telemetry.redaction import LOGGERS, RedactFilter, redact
 
 JWT = sign({"sub": "alice", "exp": 1}, "a-secret-for-tests-of-more-than-32-bytes")
 TICKET = "abcdefghijklmnopqrstuvwxyz"
+PAYLOAD = JWT.split(".")[1]
+SPACED = urlsafe_b64encode(b'{ "sub": "alice", "exp": 1 }').decode().rstrip("=")
+GLUE = st.text(alphabet="abcxyzABCXYZ0123456789_-./?&=%: ", max_size=5)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,14 @@ TICKET = "abcdefghijklmnopqrstuvwxyz"
         (f"Last-Event-ID: {TICKET}_abcd1234-17", "Last-Event-ID: [redacted]_abcd1234-17"),
         ("Authorization: Bearer opaque-token", "Authorization: Bearer [redacted]"),
         ("authorization: bearer opaque-token", "authorization: bearer [redacted]"),
+        (f"/x/{PAYLOAD}", "/x/[redacted]"),
+        (f"GET /{PAYLOAD}/tail HTTP/1.1", "GET /[redacted]/tail HTTP/1.1"),
+        (f"seen {PAYLOAD}.", "seen [redacted]"),
+        (f"/{SPACED}?topic=a", "/[redacted]?topic=a"),
+        (f"A{TICKET}", "A[redacted]"),
+        (f"{TICKET}9X{TICKET}", "[redacted]9X[redacted]"),
+        (f"session:{TICKET}Z", "session:[redacted]Z"),
+        (f"/events{TICKET}", "/[redacted]"),
     ],
 )
 def test_every_way_in_is_blanked(text: str, expected: str) -> None:
@@ -58,6 +70,19 @@ def test_a_jwt_is_blanked_wherever_it_stands(before: str, after: str) -> None:
     _, payload, signature = JWT.split(".")
     assert payload not in shown
     assert signature not in shown
+
+
+@given(GLUE, GLUE)
+def test_a_ticket_is_blanked_whatever_is_glued_to_it(before: str, after: str) -> None:
+    """No neighbour hides a ticket: not a letter, a digit, an underscore or another ticket."""
+    assert TICKET not in redact(f"{before}{TICKET}{after}")
+    assert TICKET not in redact(f"{before}{TICKET}{TICKET}{after}")
+
+
+@given(GLUE, GLUE, st.sampled_from([JWT, PAYLOAD, SPACED]))
+def test_a_payload_is_blanked_whatever_is_glued_to_it(before: str, after: str, secret: str) -> None:
+    """The claims of a JWT say who somebody is, with or without the rest of the token."""
+    assert secret.split(".")[-1 if secret is not JWT else 1] not in redact(f"{before}{secret}{after}")
 
 
 @given(st.text(max_size=60))

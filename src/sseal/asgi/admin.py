@@ -14,6 +14,7 @@ from ..auth.revocation import Revocation
 from ..errors import Forbidden, InvalidInput
 from .answers import Answer
 from .ask import Ask
+from .audit import who
 from .authenticator import Authenticator
 from .bodies import ConnectionsAnswer, RevocationAnswer, RevocationBody, StatsAnswer, StreamAnswer
 from .commands import node_of
@@ -52,15 +53,19 @@ class AdminEndpoints:
     async def disconnect(self, scope: Scope, receive: Receive) -> Answer:
         """``DELETE /admin/connections/{id}``: end a stream, on whatever hub; its client may come back (W37)."""
         del receive
-        await self._admin(Ask(scope))
+        ask = Ask(scope)
+        admin = await self._admin(ask)
         connection_id = scope["path_params"]["id"]
         await self._services.cluster.ask(node_of(connection_id), "disconnect", connection=connection_id)
+        self._services.engine.audit.emit(
+            "admin_disconnected", **who(admin), connection=connection_id, address=ask.address
+        )
         return Answer(204)
 
     async def revoke(self, scope: Scope, receive: Receive) -> Answer:
         """``POST /admin/revocations``: ``{"subject", "issuer"?}`` or ``{"jti"}``; ends streams at once."""
         ask = Ask(scope)
-        await self._admin(ask)
+        admin = await self._admin(ask)
         body = await ask.body(receive, _REVOCATION, limit=64 * 1024)
         subject, issuer, jti = (None if isinstance(v, UnsetType) else v for v in (body.subject, body.issuer, body.jti))
         if (subject is None) == (jti is None):
@@ -73,7 +78,19 @@ class AdminEndpoints:
             revocation = Revocation(kind="token", value=f"jti:{jti}", at=now, expires_at=ends)
         else:
             revocation = Revocation(kind="subject", value=subject, issuer=issuer, at=now, expires_at=ends)
-        ended = await self._services.revoke(revocation)
+        ended = None  # until it is stored: then the answer is an error, and the action is in the log all the same
+        try:
+            ended = await self._services.revoke(revocation)
+        finally:
+            self._services.engine.audit.emit(
+                "admin_revoked",
+                **who(admin),
+                kind=revocation.kind,
+                target=revocation.value,
+                target_issuer=revocation.issuer,
+                ended=ended,
+                address=ask.address,
+            )
         return Answer(201, RevocationAnswer(ended=ended, expires_at=ends))
 
     async def stats(self, scope: Scope, receive: Receive) -> Answer:
@@ -98,6 +115,8 @@ class AdminEndpoints:
                 refused=stats.refused,
                 closed=stats.closed,
                 revocations=len(engine.revocations),
+                audit=engine.audit.counts,
+                credentials_refused=engine.audit.refused,
             ),
         )
 

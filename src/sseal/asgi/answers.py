@@ -21,12 +21,12 @@ from ..errors import (
     Unavailable,
 )
 from .ask import ClientGone
+from .audit import audit_refusal, redacted_path
 from .bodies import ProblemAnswer
 
 __all__ = ["Answer", "Endpoint", "Guarded", "problem"]
 
 logger = logging.getLogger("sseal.asgi")
-audit = logging.getLogger("sseal.audit")
 
 HARDENING: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -122,21 +122,13 @@ class Guarded:
 
 def refusal(error: SsealError, scope: Scope, *, allow: str = "") -> Answer:
     """Log why a request was refused and return its problem document."""
-    if isinstance(error, CredentialInvalid):
-        audit.warning("credential refused: %s", error, extra={"path": redacted_path(scope)})
-    elif error.status >= 500:
+    audit_refusal(error, scope)
+    if error.status >= 500:
         logger.warning("refused: %s", error, extra={"path": redacted_path(scope)})
     answer = problem(error)
     if isinstance(error, MethodNotAllowed) and allow:
         answer.headers.append((b"allow", allow.encode()))
     return answer
-
-
-def redacted_path(scope: Scope) -> str:
-    """Return the path of a request with a ticket in it blanked out, and without its query."""
-    path: str = scope["path"]
-    head, found, tail = path.rpartition("/events/")
-    return f"{head}{found}[ticket]" if found and tail else path
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

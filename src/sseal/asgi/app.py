@@ -45,6 +45,7 @@ class HubApp:
         self._stop = stop
         self._hosts = HostPolicy(services.settings.allowed_hosts)
         self._body_timeout = services.settings.body_timeout
+        self._audit = services.engine.audit
         app: ASGIApp = Router(_routes(services), redirect_slashes=False, default=not_found)
         if services.settings.cors:
             app = CORSMiddleware(
@@ -71,6 +72,7 @@ class HubApp:
                 return
             if scope["method"] not in ("GET", "HEAD"):
                 receive = _Hurried(receive, self._body_timeout)
+        scope["sseal.audit"] = self._audit
         try:
             await self._start()
         except SsealError as error:

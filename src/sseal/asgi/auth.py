@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from http.cookies import Morsel
 from typing import Final
 
@@ -15,10 +14,11 @@ from ..auth.identity import ISSUER, Grants, Identity, minter
 from ..auth.origin import is_loopback
 from ..auth.revocation import Revocation
 from ..authorizer import MAX_TOPICS
-from ..errors import CredentialMissing, Forbidden, InvalidInput, NotFound, TooManyRequests
+from ..errors import CredentialInvalid, CredentialMissing, Forbidden, InvalidInput, NotFound, TooManyRequests
 from ..topics import MAX_TOPIC_LENGTH, Pattern, user_topic
 from .answers import Answer
 from .ask import Ask
+from .audit import who
 from .authenticator import CALLER, Authenticator
 from .bodies import (
     GrantsBody,
@@ -43,8 +43,6 @@ _SESSION: Final = msgspec.json.Decoder(SessionBody)
 _REFRESH: Final = msgspec.json.Decoder(RefreshBody)
 _BEARER: frozenset[Way] = frozenset(("bearer",))
 
-audit = logging.getLogger("sseal.audit")
-
 
 class AuthEndpoints:
     """The endpoints that give out, take back and extend credentials."""
@@ -52,6 +50,7 @@ class AuthEndpoints:
     def __init__(self, services: Services, authenticator: Authenticator) -> None:
         self._services = services
         self._authenticator = authenticator
+        self._audit = services.engine.audit
 
     async def ticket(self, scope: Scope, receive: Receive) -> Answer:
         """``POST /auth/sse``: a one-time ticket for the caller, or by an admin for somebody else (W40)."""
@@ -59,13 +58,16 @@ class AuthEndpoints:
         body = await ask.body(receive, _TICKET, limit=MAX_BODY, absent=TicketBody())
         topics = _topics(body)
         identity = await self._mint_caller(ask, body)
+        admin = None
         if body.subject is not UNSET or body.grants is not UNSET:
-            identity = self._on_behalf(identity, body)
+            admin, identity = identity, self._on_behalf(identity, body)
         else:
             self._check_rate("ticket", identity)
         subscription = await self._services.authorizer.subscribe(identity, topics, self._services.clock.wall())
         names = list(subscription.topics.names)
         ticket = await self._services.tickets.issue(identity, names, ask.caller.origin)
+        if admin is not None:
+            self._audit.emit("admin_minted", **who(admin), target=identity.subject, topics=names, address=ask.address)
         root = scope.get("root_path", "").rstrip("/")
         return Answer(
             201,
@@ -87,7 +89,12 @@ class AuthEndpoints:
         body = await ask.body(receive, _LOGIN, limit=MAX_BODY)
         await self._check_login_rate(ask.address, body.username)
         began = self._services.clock.wall()
-        account = await self._services.accounts.verify(body.username, body.password)
+        try:
+            account = await self._services.accounts.verify(body.username, body.password)
+        except CredentialInvalid as error:
+            self._audit.emit("login_failed", subject=error.subject, detail=error.reason, address=ask.address)
+            raise
+        self._audit.emit("login_succeeded", subject=account.username, address=ask.address)
         identity = Identity(
             subject=account.username,
             issuer=ISSUER,
@@ -117,7 +124,7 @@ class AuthEndpoints:
         if credential is None or not credential.session:
             raise CredentialMissing("there is no session cookie to log out")
         self._authenticator.check_origin(ask)
-        await self._end_session(credential.value)
+        await self._end_session(credential.value, ask)
         return Answer(204, headers={"set-cookie": self._cookie("", 0.0)})
 
     async def refresh(self, scope: Scope, receive: Receive) -> Answer:
@@ -206,18 +213,18 @@ class AuthEndpoints:
 
     async def _new_session(self, ask: Ask, identity: Identity) -> Answer:
         old = self._services.policy.find(frozenset(("cookie",)), ask.headers)
-        chain = await self._rotate(old.value, identity) if old is not None and old.session else None
+        chain = await self._rotate(old.value, identity, ask) if old is not None and old.session else None
         token, derived = await self._services.sessions.open(identity, chain)
         assert derived.expires_at is not None
         age = derived.expires_at - self._services.clock.wall() + self._services.settings.session_cookie_extra
-        audit.info("session opened", extra={"subject": derived.subject, "issuer": derived.issuer})
+        self._audit.emit("session_opened", **who(identity), address=ask.address)
         return Answer(
             200,
             SessionAnswer(subject=str(derived.subject), expires_at=derived.expires_at),
             headers={"set-cookie": self._cookie(token, age)},
         )
 
-    async def _rotate(self, token: str, identity: Identity) -> str | None:
+    async def _rotate(self, token: str, identity: Identity, ask: Ask) -> str | None:
         """End the session of a cookie that is about to be replaced (W12); return the login it goes on with.
 
         Another person's ends with its streams. The same person's cookie is void too, but the other tabs' streams
@@ -227,12 +234,12 @@ class AuthEndpoints:
         if old is None or self._services.engine.revocations.revoked(old):
             return None
         if not old.same_person(identity):
-            await self._end_session(token)
+            await self._end_session(token, ask)
             return None
         await self._services.sessions.close(token)
         return old.token_id
 
-    async def _end_session(self, token: str) -> None:
+    async def _end_session(self, token: str, ask: Ask) -> None:
         identity = await self._services.sessions.look_up(token)
         if identity is None or identity.token_id is None:
             return
@@ -242,7 +249,7 @@ class AuthEndpoints:
         ends = now + self._services.settings.session_ttl
         await self._services.revoke(Revocation(kind="token", value=identity.token_id, at=now, expires_at=ends))
         await self._services.sessions.close(token)
-        audit.info("session closed", extra={"subject": identity.subject, "issuer": identity.issuer})
+        self._audit.emit("session_closed", subject=identity.subject, issuer=identity.issuer, address=ask.address)
 
     def _cookie(self, value: str, age: float) -> str:
         """Return a Set-Cookie value (RFC 6265bis section 4.1): ours alone, for scripts of this site only."""

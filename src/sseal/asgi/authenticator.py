@@ -14,6 +14,7 @@ from ..auth.revocation import Revocation
 from ..errors import CredentialInvalid, CredentialMissing, Forbidden, Unavailable
 from ..identity_sources.tickets import Passage, SpentTicket, VoidToken
 from .ask import Ask
+from .audit import UnredactedQuery, redacted_path
 from .services import Services
 
 __all__ = ["CALLER", "STREAM", "Admission", "Authenticator"]
@@ -51,7 +52,7 @@ class Authenticator:
         identity = await self._identity(credential, ask)
         if identity.subject is None:
             raise CredentialMissing
-        return await self._alive(identity)
+        return self._known(ask, await self._alive(identity))
 
     def find(self, ask: Ask, *, path_ticket: str | None, last_event_id: LastEventId | None) -> Credential | None:
         """Return the credential a stream request carries."""
@@ -64,18 +65,23 @@ class Authenticator:
         if credential is not None and credential.way in ("ticket", "resume"):
             passage = await self._passage(credential, ask, last_event_id)
             try:
-                return Admission(await self._alive(passage.identity), passage)
+                return Admission(self._known(ask, await self._alive(passage.identity)), passage)
             except Unavailable:
                 await self._services.tickets.restore(passage)  # a refusal for now spends no ticket (W35)
                 raise
         try:
             if credential is None:
                 raise CredentialMissing
-            return Admission(await self._alive(await self._identity(credential, ask)))
+            return Admission(self._known(ask, await self._alive(await self._identity(credential, ask))))
         except CredentialMissing:
             if ask.flag("anonymous"):
                 return Admission(Identity.anonymous())
             raise
+
+    def _known(self, ask: Ask, identity: Identity) -> Identity:
+        """Note who a request is, for what may be said about it later."""
+        ask.scope["sseal.identity"] = identity
+        return identity
 
     def check_origin(self, ask: Ask) -> None:
         """Refuse a request whose credential is ambient and whose page is not known (W12).
@@ -101,10 +107,10 @@ class Authenticator:
         :raises CredentialInvalid: it is not good, or no keys are configured.
         """
         if self._services.bearer is None:
-            raise CredentialInvalid("no keys are configured", way=way)
+            raise CredentialInvalid("no keys are configured", way=way, kind="key")
         identity = await self._services.bearer.verify(token, self._services.clock.wall(), way)
         if identity.issuer == ACCOUNTS and self._services.settings.jwt_issuer != ACCOUNTS:
-            raise CredentialInvalid(f"iss {ACCOUNTS!r} is reserved for own accounts", way=way)
+            raise CredentialInvalid(f"iss {ACCOUNTS!r} is reserved for own accounts", way=way, kind="claims")
         return await self._alive(identity)
 
     async def _identity(self, credential: Credential, ask: Ask) -> Identity:
@@ -115,7 +121,7 @@ class Authenticator:
         if credential.way == "cookie" and credential.session:
             return await self._services.sessions.find(credential.value)
         if credential.way == "query" and not self._services.redacted():
-            raise CredentialInvalid("?token= needs sseal.telemetry.redaction.install()", way="query")
+            raise UnredactedQuery
         return await self.token(credential.value, credential.way)
 
     async def _own(self, ask: Ask) -> Identity:
@@ -132,7 +138,9 @@ class Authenticator:
 
     async def _passage(self, credential: Credential, ask: Ask, last_event_id: LastEventId | None) -> Passage:
         if not ask.opens_stream:
-            raise CredentialInvalid("only a script asking for text/event-stream may use it", way=credential.way)
+            raise CredentialInvalid(
+                "only a script asking for text/event-stream may use it", way=credential.way, kind="place"
+            )
         tickets, origins = self._services.tickets, self._services.origins
         if credential.way == "ticket":
             try:
@@ -143,7 +151,7 @@ class Authenticator:
         token = credential.fallback or credential.value
         ticket = credential.value if credential.way == "ticket" else None
         if last_event_id is None or last_event_id.position is None:
-            raise CredentialInvalid("a resume token without a position", way="resume")
+            raise CredentialInvalid("a resume token without a position", way="resume", kind="position")
         engine = self._services.engine
         where = await engine.locate(last_event_id.position)
         try:
@@ -158,11 +166,19 @@ class Authenticator:
                 ticket=ticket,
             )
         except VoidToken as void:
-            await self._end_family(void.identity)
+            await self._end_family(void.identity, ask)
             raise
 
-    async def _end_family(self, identity: Identity) -> None:
+    async def _end_family(self, identity: Identity, ask: Ask) -> None:
         """End every stream of a family whose superseded token was shown: somebody has it who should not."""
+        self._services.engine.audit.emit(
+            "family_ended",
+            subject=identity.subject,
+            issuer=identity.issuer,
+            family=identity.family,
+            address=ask.address,
+            path=redacted_path(ask.scope),
+        )
         if identity.family is not None:
             now = self._services.clock.wall()
             ends = identity.expires_at or now + self._services.settings.revocation_ttl
@@ -175,12 +191,15 @@ class Authenticator:
         if accounts is not None and password is not None and identity.subject is not None:
             account = await accounts.find(identity.subject)
             if account is None or f"account:{account.generation}" != password:
-                raise CredentialInvalid("the account was removed, or has a new password", way=identity.way)
+                what = "the account was removed, or has a new password"
+                raise CredentialInvalid(what, way=identity.way, kind="account", subject=identity.subject)
             identity = replace(identity, grants=account.grants)
         if identity.expired(self._services.clock.wall()):
-            raise CredentialInvalid("the identity has expired", way=identity.way)
+            raise CredentialInvalid(
+                "the identity has expired", way=identity.way, kind="expired", subject=identity.subject
+            )
         if self._services.engine.revocations.revoked(identity):
-            raise CredentialInvalid("revoked", way=identity.way)
+            raise CredentialInvalid("revoked", way=identity.way, kind="revoked", subject=identity.subject)
         return identity
 
 

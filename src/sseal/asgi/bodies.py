@@ -202,6 +202,8 @@ class StatsAnswer(Struct, kw_only=True):
     refused: Annotated[dict[str, int], Meta(description="By code.")]
     closed: Annotated[dict[str, int], Meta(description="By reason.")]
     revocations: int
+    audit: Annotated[dict[str, int], Meta(description="Security events, by name.")]
+    credentials_refused: Annotated[dict[str, int], Meta(description="By reason.")]
 
 
 class HealthAnswer(Struct, kw_only=True):

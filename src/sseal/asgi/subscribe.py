@@ -29,6 +29,7 @@ from ..subscription import Subscription
 from ..topics import Pattern
 from .answers import HARDENING, problem, refusal
 from .ask import Ask, ClientGone
+from .audit import audit_refusal
 from .authenticator import Authenticator
 from .services import Services
 from .sink import PlainSink
@@ -70,6 +71,8 @@ class Subscribe:
                 raise unavailable  # the hub has not started; see HubApp
             connection = await self._open(ask, scope.get("path_params", {}).get("ticket"))
         except (TooManyRequests, Unavailable) as error:
+            self._count_refusal(error)
+            audit_refusal(error, scope)
             if ask is not None and ask.native:
                 await self._transient(error, scope, send)
             else:
@@ -103,7 +106,9 @@ class Subscribe:
         try:
             self._check_rate(identity, passage)
             if pinned is not None and pinned != identity.subject:
-                raise CredentialInvalid("another subject than the one pinned", way=identity.way)
+                raise CredentialInvalid(
+                    "another subject than the one pinned", way=identity.way, kind="subject", subject=identity.subject
+                )
             subscription = await self._subscription(identity, passage, topics)
             return await self._enter(ask, subscription, passage, last_event_id, envelope)
         except (TooManyRequests, Unavailable):
@@ -156,7 +161,7 @@ class Subscribe:
             raise
         if not here:
             engine.leave(connection, reasons.SUPERSEDED)
-            raise CredentialInvalid("its stream has gone on at another hub", way="resume")
+            raise CredentialInvalid("its stream has gone on at another hub", way="resume", kind="superseded")
 
     async def _check_room(self, ask: Ask, credential: Credential | None) -> None:
         """Refuse for now what cannot be served now; spends no ticket (W35)."""
@@ -273,7 +278,6 @@ class Subscribe:
 
     async def _transient(self, error: TooManyRequests | Unavailable, scope: Scope, send: Send) -> None:
         """Refuse a native EventSource for now, by a stream it survives (W35)."""
-        self._count_refusal(error)
         access.info("stream refused for now", extra={"code": error.code})
         wait = max(error.retry_after * 1000.0, self._services.settings.retry_ms)
         body = wire.retry_line(round(wait * random.uniform(1.0, 2.0)))  # noqa: S311 - not a secret

@@ -8,7 +8,7 @@ from typing import Final
 from ..errors import InvalidInput
 from ..topics import Pattern, user_topic
 
-__all__ = ["ISSUER", "MAX_TIME", "Grants", "Identity", "minted_by", "minter"]
+__all__ = ["ISSUER", "MAX_TIME", "Grants", "Identity", "minted_by", "minter", "minter_of"]
 
 ISSUER: Final = "sseal"
 """The issuer of identities that logged in with an account; a JWT may not claim it unless it is configured."""
@@ -19,8 +19,13 @@ MAX_TIME: Final = 253_402_300_799.0
 
 def minter(identity: Identity) -> str:
     """Return the parent that whatever an admin mints for others carries: revoking the admin ends it (W17)."""
-    issuer = identity.issuer.replace("%", "%25").replace("\n", "%0A")  # so that the first line end divides
-    return f"{_MINTER}{issuer}\n{identity.subject}"
+    return minter_of(identity.issuer, str(identity.subject))
+
+
+def minter_of(issuer: str, subject: str) -> str:
+    """Return that parent from issuer and subject of the admin."""
+    quoted = issuer.replace("%", "%25").replace("\n", "%0A")  # so that the first line end divides
+    return f"{_MINTER}{quoted}\n{subject}"
 
 
 def minted_by(parent: str) -> tuple[str, str] | None:
@@ -63,7 +68,8 @@ class Identity:
     :param subject: who; None only for the anonymous identity.
     :param issuer: who says so (``iss`` of a JWT, ``sseal`` for own accounts, ``""`` if unsaid).
     :param grants: what they may do.
-    :param issued_at: Unix seconds at which the original credential was issued.
+    :param issued_at: Unix seconds, by the hub's clock, at which the original credential was issued at the earliest: a
+        JWT's ``iat`` less the leeway, so that a revocation also ends what a clock ahead of the hub's has signed (W17).
     :param expires_at: Unix seconds, None for never (only `authenticate=` and anonymous may say so).
     :param token_id: what revokes exactly this credential: ``jti:...``, ``session:...``; None if it has none.
     :param parents: the token ids this credential was derived from; their fate is its fate.

@@ -198,11 +198,11 @@ class JwtVerifier:
     def _check_signature(self, header: dict[str, Any], message: bytes, signature: bytes) -> None:
         alg, kid, typ = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
         if not isinstance(alg, str) or alg not in self._allowed:
-            raise CredentialInvalid(f"alg {alg!r:.40} is not allowed")
+            raise CredentialInvalid(f"alg {alg!r:.40} is not allowed", kind="algorithm")
         if "crit" in header or "b64" in header:
-            raise CredentialInvalid("crit and b64 are not supported")
+            raise CredentialInvalid("crit and b64 are not supported", kind="algorithm")
         if not isinstance(typ, str) or typ.lower() not in _TYPES:
-            raise CredentialInvalid(f"typ {typ!r:.40} is neither JWT nor at+jwt")
+            raise CredentialInvalid(f"typ {typ!r:.40} is neither JWT nor at+jwt", kind="algorithm")
         if kid is not None and not isinstance(kid, str):
             raise CredentialInvalid("kid is not a string")
         ring = self._ring
@@ -213,8 +213,10 @@ class JwtVerifier:
         if any(model.verify(message, signature, key.key) for key in keys):
             return
         if kid is not None and kid not in ring.kids and alg not in _HMAC:
-            raise UnknownKey(f"no key {kid!r:.80} for {alg}")
-        raise CredentialInvalid("the signature is wrong" if keys else f"there is no key for {alg}")
+            raise UnknownKey(f"no key {kid!r:.80} for {alg}", kind="key")
+        if not keys:
+            raise CredentialInvalid(f"there is no key for {alg}", kind="key")
+        raise CredentialInvalid("the signature is wrong", kind="signature")
 
     def _identity(self, claims: dict[str, Any], now: float, way: str) -> Identity:
         """Check the claims; the end comes last, so that "expired" says all else is good."""
@@ -224,12 +226,12 @@ class JwtVerifier:
         if exp + self._leeway > MAX_TIME or min(exp, iat or 0.0) < 0:
             raise CredentialInvalid("exp or iat is no time")
         if nbf is not None and nbf > now + self._leeway:
-            raise CredentialInvalid("nbf is in the future")
+            raise CredentialInvalid("nbf is in the future", kind="claims")
         if iat is not None and iat > now + self._leeway:
-            raise CredentialInvalid("iat is in the future")
+            raise CredentialInvalid("iat is in the future", kind="claims")
         issuer = _text(claims, "iss")
         if self._issuer is not None and issuer != self._issuer:
-            raise CredentialInvalid("iss is not the issuer expected")
+            raise CredentialInvalid("iss is not the issuer expected", kind="claims")
         self._check_audience(claims)
         subject = _subject(claims, self._subject_claim)
         grants = _grants(claims, self._grants_claim)
@@ -240,7 +242,8 @@ class JwtVerifier:
             subject=subject,
             issuer=intern(issuer or ""),
             grants=grants,
-            issued_at=min(iat or 0.0, now),  # a clock ahead of ours must not outlive a revocation of now
+            # A revocation goes by our clock, `iat` by the issuer's, which may be ahead by the leeway (W17).
+            issued_at=max(0.0, (iat or 0.0) - self._leeway),
             expires_at=exp + self._leeway,
             token_id=None if jti is None else f"jti:{jti}",
             way=way,
@@ -249,14 +252,14 @@ class JwtVerifier:
     def _check_audience(self, claims: dict[str, Any]) -> None:
         if self._audience is None:
             if "aud" in claims:
-                raise CredentialInvalid("aud is present and no audience is configured")
+                raise CredentialInvalid("aud is present and no audience is configured", kind="claims")
             return
         value = claims.get("aud")
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise CredentialInvalid("aud is missing or neither a string nor a list of strings")
+            raise CredentialInvalid("aud is missing or neither a string nor a list of strings", kind="claims")
         if self._audience.isdisjoint(names):
-            raise CredentialInvalid("aud does not name this audience")
+            raise CredentialInvalid("aud does not name this audience", kind="claims")
 
 
 def sign(claims: Mapping[str, Any], secret: str, *, kid: str | None = None, algorithm: str = "HS256") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,6 +95,15 @@ class RevocationSet:
         return bool(self._subjects) and any(
             entry.concerns(identity) for name in names for entry in self._subjects.get(name, ())
         )
+
+    def entries(self) -> Iterator[Revocation]:
+        """Yield what would make this set again; when a token or family was revoked is not remembered, nor needed."""
+        for value, ends in self._tokens.items():
+            yield Revocation(kind="token", value=value, at=0.0, expires_at=ends)
+        for value, ends in self._families.items():
+            yield Revocation(kind="family", value=value, at=0.0, expires_at=ends)
+        for known in self._subjects.values():
+            yield from known
 
     def prune(self, now: float) -> None:
         """Drop what has expired."""

@@ -121,6 +121,10 @@ class Cluster:
         if len(self._tasks) < MAX_OPEN:
             self._spawn(self._tell(node, _Command("", self.node, verb, args)))
 
+    async def broadcast(self, verb: str, **args: Any) -> None:
+        """Have all other nodes do something, without writing to the store; whoever is not reached is not."""
+        await self._store.broadcast(msgspec.json.encode(_Command("", self.node, verb, args)))
+
     async def close(self) -> None:
         """Stop what is under way."""
         for task in list(self._tasks):

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Final
 
 from .. import wire
+from ..audit import Audit
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation, RevocationSet
 from ..brokers import CANARY_ROOT, Broker, Draft, Entry
@@ -36,6 +37,7 @@ from . import notices
 from .canary import Canary
 from .fanout import SLICE, FanOut
 from .index import TopicIndex
+from .pacing import spread
 from .readers import Readers
 from .registry import Registry
 from .replay import Replay
@@ -52,6 +54,8 @@ _HEARTBEATS: Final = (wire.HEARTBEAT, b"%x\r\n%b\r\n" % (len(wire.HEARTBEAT), wi
 """Bare, and as a chunk; see `Connection.framing`."""
 PRUNE_EVERY: Final = 240
 """Ticks between two removals of expired revocations."""
+AGE_SPREAD: Final = (0.8, 1.0)
+"""Which parts of ``max_stream_age`` streams reach, so that none is older and they do not end together."""
 
 
 logger = logging.getLogger("sseal.hub")
@@ -66,6 +70,7 @@ class Engine:
     :param settings: the hub's settings.
     :param store: the store whose revocations it must hear of in time (W17); None for one that is always in reach.
     :param touched: called for a ticket stream that is alive, so that its resume family stays so.
+    :param audit: takes security events; None for one of its own.
     :param returned: awaited when the log is back, before anything is delivered again (W17).
     """
 
@@ -78,12 +83,14 @@ class Engine:
         store: Store | None = None,
         touched: Callable[[Connection], Awaitable[None]] | None = None,
         returned: Callable[[], Awaitable[None]] | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self.broker = broker
         self.clock = clock
         self.settings = settings
         self.node = "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
         self.stats = Stats()
+        self.audit = audit or Audit()
         self.revocations = RevocationSet()
         self.draining = False
         self.started = False
@@ -286,9 +293,12 @@ class Engine:
         if self.draining or not self.started:
             raise Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
         self._check(identity)
+        if (longest := self.settings.max_stream_age) > 0:
+            # Those that came in one wave shall not leave in one.
+            connection.retire_at = self.clock.monotonic() + longest * random.uniform(*AGE_SPREAD)  # noqa: S311
         self._registry.add(connection)
         self._index.add(connection)
-        self._timers.add(connection)
+        self._timers.add(connection, self._ahead())
         self.stats.connects[identity.way] = self.stats.connects.get(identity.way, 0) + 1
 
     def attach(self, connection: Connection, sink: Sink) -> None:
@@ -302,9 +312,9 @@ class Engine:
 
     def _check(self, identity: Identity) -> None:
         if self.revocations.revoked(identity):
-            raise CredentialInvalid("revoked", way=identity.way)
+            raise CredentialInvalid("revoked", way=identity.way, kind="revoked", subject=identity.subject)
         if identity.expired(self.clock.wall()):
-            raise CredentialInvalid("expired meanwhile", way=identity.way)
+            raise CredentialInvalid("expired meanwhile", way=identity.way, kind="expired", subject=identity.subject)
 
     def leave(self, connection: Connection, reason: CloseReason) -> None:
         """Take a stream out of everything, at once; calling it twice is fine."""
@@ -412,16 +422,21 @@ class Engine:
         """
         if not self.revocations.add(revocation):
             return 0
-        if revocation.kind == "family":
-            candidates = self._registry.of_family(revocation.value)
-        else:
-            candidates = list(self.connections.values())
+        candidates = self._registry.candidates(revocation)
         ended = [c for c in candidates if revocation.concerns(c.subscription.identity)]
         for connection in ended:
             try:
                 self.close(connection, reasons.REVOKED)
             except Exception:  # one stream that cannot be closed must not keep the others open
                 logger.exception("stream %s could not be closed", connection.id)
+        if self.started:  # what is read at the start was applied before
+            self.audit.emit(
+                "revocation_applied",
+                kind=revocation.kind,
+                target=revocation.value,
+                target_issuer=revocation.issuer,
+                ended=len(ended),
+            )
         return len(ended)
 
     def refresh(self, connection: Connection, granted: Subscription) -> Identity:
@@ -441,11 +456,17 @@ class Engine:
             parents=fresh.lineage,
         )
         self._check(identity)
+        self._registry.remove_lineage(connection)
         connection.subscription = Subscription(identity, old.topics, granted.since)
+        self._registry.add_lineage(connection)
         connection.expiring_sent = False
-        self._timers.expect(connection)
+        self._timers.expect(connection, self._ahead())
         self._say(connection, "refreshed")
         return identity
+
+    def _ahead(self) -> float:
+        """Return by how much Unix seconds are ahead of monotonic ones."""
+        return self.clock.wall() - self.clock.monotonic()
 
     async def _tick_forever(self) -> None:
         while True:
@@ -460,8 +481,10 @@ class Engine:
         wall, mono = self.clock.wall(), self.clock.monotonic()
         for connection in self._timers.due(wall):
             self._expire(connection, wall)
+            if connection.retire_at is not None and mono >= connection.retire_at:
+                self.dismiss(connection, reasons.MAX_AGE)
             if connection.state is not State.CLOSED:
-                self._timers.expect(connection)
+                self._timers.expect(connection, wall - mono)
         self._beat(mono)
         oldest = self.broker.now() - self.settings.log_age
         self.window.expire(oldest)
@@ -552,18 +575,15 @@ class Engine:
         await self._dismiss_all(reasons.DRAINING)
 
     async def _dismiss_all(self, reason: CloseReason) -> None:
-        """End all streams in slices, spread over the drain window."""
+        """End all streams, spread evenly over the drain window."""
         streams = list(self.connections.values())
-        random.shuffle(streams)
-        window = self.settings.drain_window if len(streams) > 1 else 0.0
-        end = self.clock.monotonic() + window
-        steps = max(1, int(window / 0.02))
-        size = max(1, -(-len(streams) // steps))
-        for start in range(0, len(streams), size):
-            for connection in streams[start : start + size]:
-                self.dismiss(connection, reason)
-            if start + size < len(streams) and self.clock.monotonic() < end:
-                await asyncio.sleep(0.02)
+        random.shuffle(streams)  # the oldest are often of the same people
+        await spread(
+            streams,
+            self.settings.drain_window,
+            lambda connection: self.dismiss(connection, reason),
+            now=self.clock.monotonic,
+        )
 
     def spawn(self, work: Awaitable[None]) -> None:
         """Run something in the background, until the engine stops."""

@@ -2,24 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
 
-from ..auth.identity import Identity
+from ..auth.identity import Identity, minted_by, minter_of
+from ..auth.revocation import Revocation
 from ..stream.connection import Connection
 
 __all__ = ["Registry"]
 
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+class _Index(Generic[_Key]):
+    """Streams by a key that most have for themselves: those stand in it bare, a dict is made for the second one."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self) -> None:
+        self._found: dict[_Key, Connection | dict[str, Connection]] = {}
+
+    def add(self, key: _Key, connection: Connection) -> None:
+        """Let a stream be found by a key; doing it twice is fine."""
+        known = self._found.setdefault(key, connection)
+        if isinstance(known, dict):
+            known[connection.id] = connection
+        elif known is not connection:
+            self._found[key] = {known.id: known, connection.id: connection}
+
+    def remove(self, key: _Key, connection: Connection) -> None:
+        """Let it be found by this key no more."""
+        known = self._found.get(key)
+        if isinstance(known, dict):
+            known.pop(connection.id, None)
+        if known is connection or not known:
+            self._found.pop(key, None)
+
+    def of(self, key: _Key) -> list[Connection]:
+        """Return the streams of a key, oldest first."""
+        known = self._found.get(key)
+        if known is None:
+            return []
+        return list(known.values()) if isinstance(known, dict) else [known]
+
 
 class Registry:
-    """Streams by id, subject, resume family and client address. A stream that leaves leaves nothing behind.
+    """Streams by id, subject, token id, resume family and client address. One that leaves leaves nothing behind.
 
     :ivar by_id: all of them, oldest first.
     """
 
     def __init__(self) -> None:
         self.by_id: dict[str, Connection] = {}
-        self._by_subject: dict[tuple[str, str], dict[str, Connection]] = {}
-        self._by_family: dict[str, dict[str, Connection]] = {}
+        self._by_person: _Index[tuple[str, str]] = _Index()
+        self._by_subject: _Index[str] = _Index()
+        self._by_lineage: _Index[str] = _Index()
+        self._by_minter: _Index[str] = _Index()
+        self._by_family: _Index[str] = _Index()
         self._by_address: dict[str, int] = {}
 
     def add(self, connection: Connection) -> None:
@@ -27,9 +66,11 @@ class Registry:
         self.by_id[connection.id] = connection
         identity = connection.subscription.identity
         if identity.subject is not None:
-            self._by_subject.setdefault((identity.issuer, identity.subject), {})[connection.id] = connection
+            self._by_person.add((identity.issuer, identity.subject), connection)
+            self._by_subject.add(identity.subject, connection)
         if identity.family is not None:
-            self._by_family.setdefault(identity.family, {})[connection.id] = connection
+            self._by_family.add(identity.family, connection)
+        self.add_lineage(connection)
         if connection.address:
             self._by_address[connection.address] = self._by_address.get(connection.address, 0) + 1
 
@@ -38,31 +79,53 @@ class Registry:
         del self.by_id[connection.id]
         identity = connection.subscription.identity
         if identity.subject is not None:
-            _drop(self._by_subject, (identity.issuer, identity.subject), connection)
+            self._by_person.remove((identity.issuer, identity.subject), connection)
+            self._by_subject.remove(identity.subject, connection)
         if identity.family is not None:
-            _drop(self._by_family, identity.family, connection)
+            self._by_family.remove(identity.family, connection)
+        self.remove_lineage(connection)
         if connection.address:
             self._by_address[connection.address] -= 1
             if not self._by_address[connection.address]:
                 del self._by_address[connection.address]
 
+    def add_lineage(self, connection: Connection) -> None:
+        """Let a stream be found by what it was derived from, which a refresh changes."""
+        for token in connection.subscription.identity.lineage:
+            self._by_lineage.add(token, connection)
+            if (minted := minted_by(token)) is not None:
+                self._by_minter.add(minted[1], connection)
+
+    def remove_lineage(self, connection: Connection) -> None:
+        """Let it be found so no more; called while the stream still has that identity."""
+        for token in connection.subscription.identity.lineage:
+            self._by_lineage.remove(token, connection)
+            if (minted := minted_by(token)) is not None:
+                self._by_minter.remove(minted[1], connection)
+
     def of_subject(self, identity: Identity) -> list[Connection]:
         """Return the streams of a subject, oldest first; those of nobody in particular are nobody's."""
         if identity.subject is None:
             return []
-        return list(self._by_subject.get((identity.issuer, identity.subject), {}).values())
+        return self._by_person.of((identity.issuer, identity.subject))
 
     def of_family(self, family: str | None) -> list[Connection]:
         """Return the streams of a resume family."""
-        return [] if family is None else list(self._by_family.get(family, {}).values())
+        return [] if family is None else self._by_family.of(family)
+
+    def candidates(self, revocation: Revocation) -> Iterable[Connection]:
+        """Return the streams a revocation may concern: no others but those of its subject issued after it."""
+        value, issuer = revocation.value, revocation.issuer
+        if revocation.kind == "family":
+            return self._by_family.of(value)
+        if revocation.kind == "token":
+            return self._by_lineage.of(value)
+        if issuer is None:
+            found = [*self._by_subject.of(value), *self._by_minter.of(value)]
+        else:
+            found = [*self._by_person.of((issuer, value)), *self._by_lineage.of(minter_of(issuer, value))]
+        return {connection.id: connection for connection in found}.values()
 
     def count_from(self, address: str) -> int:
         """Count the streams of a client address."""
         return self._by_address.get(address, 0)
-
-
-def _drop(index: dict[Any, dict[str, Connection]], key: object, connection: Connection) -> None:
-    streams = index[key]
-    streams.pop(connection.id, None)
-    if not streams:
-        del index[key]

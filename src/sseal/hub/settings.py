@@ -53,6 +53,7 @@ class HubSettings:
     :param heartbeat: interval of the ``:`` line that keeps proxies from closing a quiet stream.
     :param stall_timeout: a reader that took nothing for so long is closed, and may resume (W32).
     :param body_timeout: a request body that is read whole has to be there within so long.
+    :param max_stream_age: a stream ends after 80 to 100 % of this, at random, and may come back at once; 0 for never.
     :param retry_ms: milliseconds a client waits before it reconnects; jittered by a quarter.
     :param drain_window: the ends of all streams are spread over so long on shutdown.
     :param close_timeout: a closing stream whose client does not read is aborted after so long.
@@ -100,6 +101,7 @@ class HubSettings:
     heartbeat: float = 15.0
     stall_timeout: float = 60.0
     body_timeout: float = 20.0
+    max_stream_age: float = 0.0
     retry_ms: int = 3000
     drain_window: float = 0.5
     close_timeout: float = 1.0

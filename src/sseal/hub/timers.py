@@ -34,25 +34,32 @@ class Timers:
         """Count the streams that wait for an expiry."""
         return sum(map(len, self._slots.values()))
 
-    def add(self, connection: Connection) -> None:
-        """Watch a stream."""
+    def add(self, connection: Connection, ahead: float = 0.0) -> None:
+        """Watch a stream; ``ahead`` as in `expect`."""
         connection.bucket = self._turn = (self._turn + 1) % len(self._beats)
         self._beats[connection.bucket][connection.id] = connection
-        self.expect(connection)
+        self.expect(connection, ahead)
 
     def remove(self, connection: Connection) -> None:
         """Watch it no more."""
         self._beats[connection.bucket].pop(connection.id, None)
         self._forget(connection)
 
-    def expect(self, connection: Connection) -> None:
-        """Note the next moment of a stream's identity: the notice, or if that was given, its end."""
+    def expect(self, connection: Connection, ahead: float = 0.0) -> None:
+        """Note the next moment of a stream: the notice of its identity's end, if that was given the end, or its age.
+
+        :param ahead: by how much Unix seconds are ahead of monotonic ones. An age is monotonic: after a jump of the
+            wall clock a stream may be due too early, and is then to be expected again.
+        """
         self._forget(connection)
         moment = connection.subscription.identity.expires_at
+        if moment is not None and not connection.expiring_sent:
+            moment -= self._notice
+        if connection.retire_at is not None:
+            aged = connection.retire_at + ahead
+            moment = aged if moment is None else min(moment, aged)
         if moment is None:
             return
-        if not connection.expiring_sent:
-            moment -= self._notice
         slot = math.ceil(moment / self._tick)
         if slot not in self._slots:
             self._slots[slot] = {}

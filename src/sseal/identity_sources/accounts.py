@@ -213,7 +213,9 @@ class Accounts:
         digest, stored = row or (self._nobody, "{}")
         right = self._matches(digest, plain)
         if row is None or not right:
-            raise CredentialInvalid("wrong password" if row else "unknown name", way="password")
+            # The name goes into the log only if it is an account's: people type passwords into the wrong field.
+            what, subject = ("unknown name", None) if row is None else ("wrong password", username)
+            raise CredentialInvalid(what, way="password", kind="unknown", subject=subject)
         grants = self._grants(stored)
         if self._hasher.check_needs_rehash(digest):
             digest = self._renew(name, digest, plain)

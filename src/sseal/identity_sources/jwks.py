@@ -13,6 +13,7 @@ from typing import Final
 
 import httpx2
 
+from ..audit import Audit
 from ..auth.jwt import JwtVerifier
 from ..clock import Clock
 from ..errors import InvalidInput, SsealError, Unavailable
@@ -38,6 +39,7 @@ class JwksSource:
     :param timeout: seconds for one read, all of it.
     :param max_bytes: size of the document, as sent.
     :param client: HTTP client to use instead of an own one; it is not closed here.
+    :param audit: takes the reads that failed.
     :raises InvalidInput: the address is not https or a number makes no sense.
     """
 
@@ -52,6 +54,7 @@ class JwksSource:
         timeout: float = 5.0,
         max_bytes: int = MAX_DOCUMENT,
         client: httpx2.AsyncClient | None = None,
+        audit: Audit | None = None,
     ) -> None:
         for name, number in (("refresh_every", refresh_every), ("min_refresh", min_refresh), ("timeout", timeout)):
             if not number > 0:
@@ -64,6 +67,7 @@ class JwksSource:
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._client = client
+        self._audit = audit or Audit()
         self._own_client = client is None
         self._flight: asyncio.Task[bool] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -154,6 +158,7 @@ class JwksSource:
             return True
         kept = "the keys read before stay in use" if self._loaded else "there are no keys yet"
         logger.warning("the keys at %s could not be read (%s); %s", self._url, problem, kept)
+        self._audit.emit("keyset_failed", url=str(self._url), detail=problem)
         return False
 
     async def _fetch(self) -> bytes:

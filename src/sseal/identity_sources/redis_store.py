@@ -28,6 +28,7 @@ MAX_MAIL: Final = 1024 * 1024
 _LONGEST: Final = 10 * 365 * 86400
 """Seconds a record is kept at most: what is to live longer has a mistaken time."""
 _REVOKED: Final = "revoked"
+_ALL: Final = "all"
 
 _FOLDER: Final = Path(__file__).with_name("lua")
 _SWAP: Final = Script.load(_FOLDER, "swap")
@@ -102,8 +103,8 @@ class RedisStore:
         if self._read_log is not None:
             self._read_log = b""
 
-    def _channels(self) -> tuple[str, str]:
-        return _REVOKED, f"node:{self._node}"
+    def _channels(self) -> tuple[str, ...]:
+        return _REVOKED, _ALL, f"node:{self._node}"
 
     def _take(self, channel: str, data: bytes) -> None:
         if self._heard is None:
@@ -173,6 +174,10 @@ class RedisStore:
         if len(body) > MAX_MAIL:
             raise TooLarge("body", f"has {len(body)} bytes, at most {MAX_MAIL} go to a node")
         return bool(await self._run(_SEND, node, self._alive(), f"{self._link.channels}node:{node}", body))
+
+    async def broadcast(self, body: bytes) -> None:
+        """Publish to all nodes, which a server does that takes no writes; see `Store.broadcast`."""
+        await self._call("PUBLISH", f"{self._link.channels}{_ALL}", body)
 
     async def nodes(self) -> list[str]:
         """Return the nodes that are alive; see `Store.nodes`."""

@@ -44,9 +44,9 @@ class Sessions:
         """
         identity = await self.look_up(token)
         if identity is None:
-            raise CredentialInvalid("unknown or ended session", way="cookie")
+            raise CredentialInvalid("unknown or ended session", way="cookie", kind="unknown")
         if identity.expired(self._clock.wall()):
-            raise CredentialExpired(way="cookie")
+            raise CredentialExpired(way="cookie", subject=identity.subject)
         return identity
 
     async def look_up(self, token: str) -> Identity | None:

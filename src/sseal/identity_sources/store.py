@@ -94,6 +94,14 @@ class Store(Protocol):
         """
         ...
 
+    async def broadcast(self, body: bytes) -> None:
+        """Hand a message of at most 32 KiB to all other nodes that can be reached, without writing anything.
+
+        For what must be said although the store is full. At most once, and nobody learns whether it arrived; this node
+        may get it too.
+        """
+        ...
+
     async def nodes(self) -> list[str]:
         """Return the nodes that are alive, this one included; one that was killed leaves within 15 s."""
         ...
@@ -188,6 +196,9 @@ class MemoryStore:
             return False
         asyncio.get_running_loop().call_soon(self._heard.mail, body)
         return True
+
+    async def broadcast(self, body: bytes) -> None:
+        """Hand a message to nobody: there are no others."""
 
     async def nodes(self) -> list[str]:
         """Return this node."""

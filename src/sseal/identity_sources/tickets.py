@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -25,14 +24,12 @@ MAX_GRACES: Final = 5
 _ATTEMPTS: Final = 8
 """Tries to change a family record against other hubs; each loser means that a winner got through."""
 
-audit = logging.getLogger("sseal.audit")
-
 
 class SpentTicket(CredentialInvalid):
     """A ticket that is unknown, used or late; beside a resume token of its family it is a browser coming back."""
 
     def __init__(self) -> None:
-        super().__init__("unknown, used or late", way="ticket")
+        super().__init__("unknown, used or late", way="ticket", kind="unknown")
 
 
 class VoidToken(CredentialInvalid):
@@ -42,7 +39,7 @@ class VoidToken(CredentialInvalid):
     """
 
     def __init__(self, identity: Identity) -> None:
-        super().__init__("superseded: its family has ended", way="resume")
+        super().__init__("superseded: its family has ended", way="resume", kind="superseded", subject=identity.subject)
         self.identity = identity
 
 
@@ -131,9 +128,9 @@ class Tickets:
             raise SpentTicket
         record = msgspec.json.decode(raw, type=TicketRecord)
         if not policy.allows_ticket(caller, record.origin):
-            raise CredentialInvalid("from another Origin", way="ticket")
+            raise CredentialInvalid("from another Origin", way="ticket", kind="origin", subject=record.identity.subject)
         if record.identity.expired(self._clock.wall()):
-            raise CredentialExpired("the identity behind it has expired", way="ticket")
+            raise CredentialExpired("the identity behind it has expired", way="ticket", subject=record.identity.subject)
         token = new_secret()
         identity = record.identity.derive(way="ticket", token_id=None, expires_at=None, family=_family_id(token))
         return Passage(identity, record.topics, token, hashed(ticket), record.origin, record.issued_at)
@@ -192,12 +189,14 @@ class Tickets:
         for _ in range(_ATTEMPTS):
             raw = await self._store.get(key)
             if raw is None:
-                raise CredentialInvalid("unknown or ended family", way="resume")
+                raise CredentialInvalid("unknown or ended family", way="resume", kind="unknown")
             record = msgspec.json.decode(raw, type=FamilyRecord)
             if ticket is not None and record.ticket != hashed(ticket):
-                raise CredentialInvalid("not of this ticket's family", way="resume")
+                raise CredentialInvalid("not of this ticket's family", way="resume", kind="unknown")
             if not policy.allows_ticket(caller, record.origin):
-                raise CredentialInvalid("from another Origin", way="resume")
+                raise CredentialInvalid(
+                    "from another Origin", way="resume", kind="origin", subject=record.identity.subject
+                )
             self._check_alive(record.identity, revoked)
             child = locator(token) + new_secret(TOKEN_LENGTH - LOCATOR_LENGTH)
             issued = presented
@@ -205,14 +204,14 @@ class Tickets:
                 issued = Position(lineage.epoch, head)
             verdict = record.family.resume(hashed(token), presented, hashed(child), lineage, issued)
             if verdict.outcome == "unknown":
-                raise CredentialInvalid("not a token of its family", way="resume")
+                raise CredentialInvalid("not a token of its family", way="resume", kind="unknown")
             if verdict.outcome == "void":
                 if await self._store.swap(key, raw, None, 0.0):
                     raise VoidToken(record.identity)
                 continue
             if verdict.family is None or verdict.outcome == "before_issue":
-                audit.warning("resume before the position of issue", extra=_about(record.identity))
-                raise CredentialInvalid("a position before the token's own", way="resume")
+                what, subject = "a position before the token's own", record.identity.subject
+                raise CredentialInvalid(what, way="resume", kind="position", subject=subject)
             changed = msgspec.structs.replace(record, family=verdict.family, node=self._node)
             ends = self._family_end(record.identity)
             if await self._store.swap(key, raw, msgspec.json.encode(changed), ends):
@@ -250,9 +249,9 @@ class Tickets:
 
     def _check_alive(self, identity: Identity, revoked: Callable[[Identity], bool]) -> None:
         if identity.expired(self._clock.wall()):
-            raise CredentialExpired("the identity behind it has expired", way="resume")
+            raise CredentialExpired("the identity behind it has expired", way="resume", subject=identity.subject)
         if revoked(identity):
-            raise CredentialInvalid("revoked", way="resume")
+            raise CredentialInvalid("revoked", way="resume", kind="revoked", subject=identity.subject)
 
     def _family_end(self, identity: Identity) -> float:
         end = self._clock.wall() + self._resume_ttl
@@ -269,7 +268,3 @@ def _family_key(token: str) -> str:
 
 def _family_id(token: str) -> str:
     return hashed(locator(token))[:32]
-
-
-def _about(identity: Identity) -> dict[str, object]:
-    return {"subject": identity.subject, "issuer": identity.issuer, "family": identity.family}

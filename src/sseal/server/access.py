@@ -10,7 +10,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..asgi.answers import problem, redacted_path
+from ..asgi.answers import problem
+from ..asgi.audit import redacted_path
 from ..errors import Unavailable
 
 __all__ = ["AccessLog"]

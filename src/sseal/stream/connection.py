@@ -74,6 +74,7 @@ class Connection:
     :ivar position: everything of its topics up to this offset was written, or was not its to read.
     :ivar token: the resume token in front of its ids, None on streams with plain ids.
     :ivar framing: how its frames are encoded: 2 for the JSON envelope, plus 1 for chunks.
+    :ivar retire_at: when it has reached its greatest age (monotonic seconds), None for never.
     :ivar gap: reason of a gap that must be announced before anything else is written.
     """
 
@@ -93,6 +94,7 @@ class Connection:
         "presented",
         "progress_at",
         "reading",
+        "retire_at",
         "sink",
         "slot",
         "state",
@@ -135,6 +137,7 @@ class Connection:
         self.delivered = 0
         self.bucket = 0
         self.slot: int | None = None
+        self.retire_at: float | None = None
         self.closed_by: CloseReason | None = None
 
     def wants(self, offset: int) -> bool:

@@ -11,6 +11,7 @@ __all__ = [
     "DRAINING",
     "EXPIRED",
     "KICKED",
+    "MAX_AGE",
     "REASONS",
     "REPLACED",
     "REVOKED",
@@ -42,6 +43,7 @@ REVOKED: Final = CloseReason("revoked", reconnect=False, session="revoked")
 SUPERSEDED: Final = CloseReason("superseded", reconnect=True)  # another stream of its family took over (W14)
 REPLACED: Final = CloseReason("replaced", reconnect=False)  # too many streams of one subject: the oldest goes
 KICKED: Final = CloseReason("kicked", reconnect=True)  # an administrator; who shall stay away is revoked (W37)
+MAX_AGE: Final = CloseReason("max_age", reconnect=True)  # open for as long as a stream may be
 STALLED: Final = CloseReason("stalled", reconnect=None)  # read nothing for a minute; may resume
 STORE_LOST: Final = CloseReason("cut_off", reconnect=True)  # the hub cannot see revocations (W17)
 UNAVAILABLE: Final = CloseReason("unavailable", reconnect=True)  # the log cannot be read now
@@ -57,6 +59,7 @@ REASONS: Final = {
         SUPERSEDED,
         REPLACED,
         KICKED,
+        MAX_AGE,
         STALLED,
         STORE_LOST,
         UNAVAILABLE,

@@ -43,6 +43,8 @@ class _EngineCollector(Collector):
             ("sseal_refusals", "Streams refused", "code", stats.refused),
             ("sseal_closes", "Streams ended", "reason", stats.closed),
             ("sseal_connections_closed", "Connections closed that were no streams", "reason", stats.connections_closed),
+            ("sseal_audit_events", "Security events", "event", engine.audit.counts),
+            ("sseal_credentials_refused", "Credentials refused", "reason", engine.audit.refused),
         ):
             family = CounterMetricFamily(name, text, labels=[label])
             for key, value in values.items():

@@ -6,14 +6,15 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ...clock import Clock
-from ...errors import InvalidInput, Unavailable
+from ...errors import InvalidInput, TooLarge, Unavailable
 from . import epochs, schema
-from .faults import Faults, at_open
+from .bell import MAX_BODY, Ringer
+from .faults import Faults, at_open, damaged
 from .lock import OpenLock
 from .watcher import Listener, Watcher
 from .worker import Handler, Job, Worker
@@ -23,6 +24,9 @@ __all__ = ["Database", "Listener"]
 
 PATIENCE: Final = 5.0
 """Seconds to wait for others while the file is opened."""
+
+TRIES: Final = 20
+"""Times a broadcast is tried at a process whose queue of datagrams is full, every 10 ms."""
 
 _Thread = TypeVar("_Thread", bound=Worker)
 
@@ -47,6 +51,8 @@ class Database:
         self._faults = Faults(clock)
         self._lock: OpenLock | None = None
         self._file = (0, 0)
+        self._size = 0  # bytes, the last time it was whole; changed by the watching thread alone
+        self._cut_short = False
         self._reader: Worker | None = None
         self._long_reader: Worker | None = None
         self._writer: Writer | None = None
@@ -124,6 +130,25 @@ class Database:
         if self._watcher is not None:
             await self._watcher.remove(listener)
 
+    async def broadcast(self, body: bytes) -> None:
+        """Say something to the listeners of all other processes, without writing: a full disk keeps nobody from it.
+
+        :raises TooLarge: it is over 32 KiB.
+        :raises Unavailable: it cannot be read who they are.
+        """
+        if len(body) > MAX_BODY:
+            raise TooLarge("body", f"is {len(body)} bytes, at most {MAX_BODY} are said")
+        own = None if self._watcher is None else self._watcher.address
+        waiting = [address for address in await self.read(_addresses, None) if address != own]
+        ringer = Ringer()
+        try:
+            for _ in range(TRIES):
+                if not (waiting := ringer.say(body, waiting)):
+                    return
+                await asyncio.sleep(0.01)
+        finally:
+            ringer.close()
+
     async def look(self) -> None:
         """Have all listeners look now; returns when they have.
 
@@ -133,17 +158,44 @@ class Database:
             await self._watcher.look()
 
     def same_file(self) -> None:
-        """Make sure that the path still names the file that was opened.
+        """Make sure that the path still names the file that was opened, and that the watcher found it whole.
+
+        :raises Unavailable: it was deleted, replaced or cut short.
+        """
+        self.measure()
+        if self._cut_short:
+            raise damaged()
+
+    def whole_file(self, connection: sqlite3.Connection) -> None:
+        """Make sure that nobody has cut the file short; called by the watcher.
+
+        SQLite itself goes on with what it remembers of such a file, and acknowledges what a checkpoint then spoils. A
+        file in WAL mode gets smaller only after its count of pages has.
+
+        :raises Unavailable: as `same_file`.
+        """
+        size = self.measure()
+        if size < self._size:
+            ((pages,), (page,)) = (connection.execute(f"PRAGMA {of}").fetchone() for of in ("page_count", "page_size"))
+            self._cut_short = size < max(1, pages) * page
+            if self._cut_short:
+                raise damaged()
+        self._size, self._cut_short = size, False
+
+    def measure(self) -> int:
+        """Return the size of the file, in bytes.
 
         :raises Unavailable: it was deleted or replaced.
         """
         try:
-            found = _identity(self.path)
+            status = self.path.stat()
+            found, size = (status.st_dev, status.st_ino), status.st_size
         except OSError:
-            found = (0, 0)
+            found, size = (0, 0), 0
         if found != self._file:
             what = f"{self.path} was deleted or replaced while it was open; put it back, or restart every hub"
             raise Unavailable(what, code="broker_failed", retry_after=30.0)
+        return size
 
     def _wake_own(self) -> str | None:
         watcher = self._watcher
@@ -182,9 +234,16 @@ class Database:
                 connection.execute("COMMIT")
                 lock.share()
             self._file = _identity(self.path)
+            self._size, self._cut_short = 0, False
             schema.tighten(self.path)
         finally:
             connection.close()
+
+
+def _addresses(connection: sqlite3.Connection, items: Sequence[None]) -> list[list[str]]:
+    """Return where other processes listen."""
+    found = [address for (address,) in connection.execute("SELECT address FROM listener")]
+    return [found] * len(items)
 
 
 def _identity(path: Path) -> tuple[int, int]:

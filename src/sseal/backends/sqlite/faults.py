@@ -10,7 +10,7 @@ from typing import Final
 from ...clock import Clock
 from ...errors import InvalidInput, SsealError, Unavailable
 
-__all__ = ["Faults", "at_open", "lasting", "primary", "translate"]
+__all__ = ["Faults", "at_open", "damaged", "lasting", "primary", "translate"]
 
 EVERY: Final = 60.0
 """Seconds between two lines about the same fault: a full disk is met by every event."""
@@ -48,7 +48,8 @@ class Faults:
         if now - self._said.get(error.code, -EVERY) < EVERY:
             return
         self._said[error.code] = now
-        logger.error("sqlite: %s", error.detail, extra={"code": error.code}, exc_info=error.__cause__)
+        cause = None if isinstance(error.__cause__, SsealError) else error.__cause__
+        logger.error("sqlite: %s", error.detail, extra={"code": error.code}, exc_info=cause)
 
 
 def primary(error: BaseException) -> int:
@@ -58,7 +59,18 @@ def primary(error: BaseException) -> int:
 
 def lasting(error: sqlite3.Error) -> bool:
     """Tell whether the file or the disk is at fault, and not the statement."""
-    return primary(error) in _OF_THE_FILE
+    return primary(error) in _OF_THE_FILE or _lacks_tables(error)
+
+
+def damaged() -> Unavailable:
+    """Return what is said of a file that cannot be relied on any more."""
+    what = "the file of the log is damaged; stop every hub and restore a backup of it"
+    return Unavailable(what, code="broker_failed", retry_after=30.0)
+
+
+def _lacks_tables(error: sqlite3.Error) -> bool:
+    """Tell whether a file was emptied under its processes: every statement of ours is about tables it began with."""
+    return primary(error) == sqlite3.SQLITE_ERROR and str(error).startswith("no such table")
 
 
 def translate(error: sqlite3.Error, *, committing: bool = False) -> Unavailable:
@@ -72,9 +84,8 @@ def translate(error: sqlite3.Error, *, committing: bool = False) -> Unavailable:
         return Unavailable("the file of the log is read-only; make it writable", code="read_only", retry_after=5.0)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Unavailable("the file of the log is locked by another process", code="busy")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        what = "the file of the log is damaged; stop every hub and restore a backup of it"
-        return Unavailable(what, code="broker_failed", retry_after=30.0)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or _lacks_tables(error):
+        return damaged()
     return Unavailable(f"the file of the log cannot be used ({error})", code="broker_failed", retry_after=5.0)
 
 

@@ -53,6 +53,10 @@ class Listener(Protocol):
         """Say that one is alive, and tidy up a bounded part; in the writing thread, about every 5 s."""
         ...
 
+    def told(self, body: bytes, watcher: Watcher) -> None:
+        """Take what another process said without writing it; in the watching thread."""
+        ...
+
 
 class Watcher:
     """Lets listeners look whenever the file has changed.
@@ -81,6 +85,7 @@ class Watcher:
         self._version = -1
         self._quiet = 0
         self._again = threading.Event()
+        self._unfit: Unavailable | None = None  # why the file did not take the last heartbeat, if it is damaged
         self._thread = threading.Thread(target=self._run, name="sseal-sqlite-watch", daemon=True)
         self._thread.start()
 
@@ -110,6 +115,11 @@ class Watcher:
             self._wanted.append(wanted)
         self._bell.ring_own()
         await asyncio.wrap_future(wanted)
+
+    @property
+    def address(self) -> str | None:
+        """Where others ring."""
+        return self._bell.address
 
     def wake(self) -> str | None:
         """Look soon, and return the address others ring at; callable from any thread."""
@@ -218,8 +228,9 @@ class Watcher:
         while not self._closing.is_set():
             wanted = self._take_wanted()
             try:
-                self._database.same_file()
+                self._database.measure()
                 connection = connection or connect(self._database.path, patience=1.0)
+                self._database.whole_file(connection)
                 self._look(connection)
             except (sqlite3.Error, SsealError) as error:
                 if connection is not None:
@@ -234,11 +245,21 @@ class Watcher:
                     reply.set_result(None)
             self._beat_if_due()
             self._bell.wait(POLL if self._quiet < QUIET else 2 * POLL)
+            self._pass_on()
         if connection is not None:
             connection.close()
         for reply in self._take_wanted():
             reply.set_result(None)
         self._ended.set_result(None)
+
+    def _pass_on(self) -> None:
+        """Hand out broadcasts: what is said without the file does not wait until that is well."""
+        for body in self._bell.take():
+            for listener in self._listeners:
+                try:
+                    listener.told(body, self)
+                except Exception:
+                    logger.exception("a listener failed")
 
     def _take_wanted(self) -> list[Future[None]]:
         """Return who wants a look and still waits for it."""
@@ -247,6 +268,8 @@ class Watcher:
         return [reply for reply in wanted if reply.set_running_or_notify_cancel()]
 
     def _look(self, connection: sqlite3.Connection) -> None:
+        if self._unfit is not None:
+            raise self._unfit
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version == self._version and self.lost_since is None and not self._again.is_set():
             self._quiet += 1
@@ -275,9 +298,19 @@ class Watcher:
             return
         self._last_beat = self._clock.monotonic()
         try:
-            self._database.post(Job(self._beat, None))
+            reply: Future[Any] = Future()
+            reply.add_done_callback(self._beaten)
+            self._database.post(Job(self._beat, None, reply=reply))
         except Unavailable:
             return  # the next one may go through
+
+    def _beaten(self, reply: Future[Any]) -> None:
+        """Note whether the file took a heartbeat. One that cannot be written now is read as ever; a damaged one is not.
+
+        Without this a hub would go on with what SQLite remembers of the file, and hear of nothing (W17).
+        """
+        error = reply.exception()
+        self._unfit = error if isinstance(error, Unavailable) and error.code == "broker_failed" else None
 
     def _beat(self, connection: sqlite3.Connection, items: Sequence[None]) -> list[None]:
         now = micros(self._clock.wall())

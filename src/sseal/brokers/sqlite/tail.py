@@ -51,6 +51,9 @@ class Tail:
         """Let the hub do what it has to before anything is delivered (W17)."""
         watcher.call_async(self._receiver.returned)
 
+    def told(self, body: bytes, watcher: Watcher) -> None:
+        """Leave to the store what others say."""
+
     def beat(self, connection: sqlite3.Connection) -> None:
         """Let the broker trim what is too old."""
         self._receiver.beat(connection)

@@ -120,6 +120,10 @@ class SqliteStore:
         known: bool = await self._database.write(self._send, (node, body), size=len(body), wake=True)
         return known
 
+    async def broadcast(self, body: bytes) -> None:
+        """Hand a message to the other processes of this machine, as datagrams; see `Store.broadcast`."""
+        await self._database.broadcast(body)
+
     async def nodes(self) -> list[str]:
         """Return the nodes whose heartbeat is younger than 15 s, and this one."""
         names: list[str] = await self._database.read(self._nodes, None)
@@ -133,6 +137,10 @@ class SqliteStore:
         if mail and not self._collecting:
             self._collecting = True
             watcher.write_later(self._collect, self._node, lambda bodies: self._collected(bodies, watcher))
+
+    def told(self, body: bytes, watcher: Watcher) -> None:
+        """Take a broadcast; in the watching thread."""
+        watcher.call(lambda: self._hand_out(body))
 
     def returned(self, watcher: Watcher) -> None:
         """Have the revocations read again; in the watching thread."""

@@ -68,6 +68,24 @@ async def mail_to_nobody_is_told(world: World) -> None:
 
 
 @store_check("shared")
+async def a_broadcast_reaches_all_others(world: World) -> None:
+    """Each other node that is open gets it once, whatever bytes it has; who has closed does not."""
+    crew = await nodes(world, 4)
+    left = crew.pop()
+    await left.store.close()
+    bodies = [b"", bytes(range(256)), b"\xff" * (32 * 1024)]
+    for body in bodies:
+        await crew[0].store.broadcast(body)
+    for other in crew[1:]:
+        await _received(other, len(bodies))
+    await _flushed(crew)
+    for other in crew[1:]:
+        letters = [letter for letter in other.heard.letters if letter != b"flush"]
+        equal(sorted(letters), sorted(bodies), f"what {other.name} heard")
+    expect(left.heard.letters == [], "a closed node heard a broadcast")
+
+
+@store_check("shared")
 async def a_node_that_comes_back_gets_only_new_mail(world: World) -> None:
     """Mail is for the node that was there when it was sent."""
     one, other = await nodes(world)
