@@ -137,7 +137,7 @@ class EntersByItself(Node):
     """Keeps its sets from other owners."""
 
     async def enter(self, owner, changes):
-        counts = await super().enter(owner, {(f"{owner}/{name}", id): value for (name, id), value in changes.items()})
+        counts = await super().enter(owner, {(f"{owner}/{name}", key): value for (name, key), value in changes.items()})
         return {name.removeprefix(f"{owner}/"): number for name, number in counts.items()}
 
 
@@ -145,7 +145,7 @@ class EntersSmallLetters(Node):
     """Does not tell sets apart that a database finds equal."""
 
     async def enter(self, owner, changes):
-        small = {(name.lower().strip(), id): value for (name, id), value in changes.items()}
+        small = {(name.lower().strip(), key): value for (name, key), value in changes.items()}
         counts = await super().enter(owner, small)
         return {name: counts[name.lower().strip()] for name, _ in changes}
 

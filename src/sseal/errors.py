@@ -198,7 +198,7 @@ class Policy(NamedTuple):
 
 
 class TooManyRequests(SsealError):  # noqa: N818
-    """A rate or a count limit was hit; come back in ``retry_after`` seconds. ``policy`` says which, when it has a name."""
+    """A rate or a count limit was hit; come back in ``retry_after`` seconds. ``policy`` names it, if it has a name."""
 
     status = 429
     code = "too_many_requests"

@@ -71,18 +71,18 @@ class Leases:
         if not self._holds(owner, now):
             raise lapsed()
         new = sum(
-            value is not None and id not in self._sets.get(name, {}).get(owner, {})
-            for (name, id), value in changes.items()  # noqa: A001 - what it is
+            value is not None and key not in self._sets.get(name, {}).get(owner, {})
+            for (name, key), value in changes.items()
         )
         if new and self._entries + new > self._limit:
             raise full()
-        for (name, id), value in changes.items():  # noqa: A001
+        for (name, key), value in changes.items():
             if value is None:
-                self._take_out(owner, name, id)
+                self._take_out(owner, name, key)
             else:
                 ids = self._sets.setdefault(name, {}).setdefault(owner, {})
-                self._entries += id not in ids
-                ids[id] = value
+                self._entries += key not in ids
+                ids[key] = value
                 self._owned.setdefault(owner, set()).add(name)
         return {name: self._count(name, now) for name in {name for name, _ in changes}}
 
@@ -90,10 +90,10 @@ class Leases:
         """Return what counts; see `Store.held`."""
         return {
             name: sorted(
-                Held(owner, id, value)
+                Held(owner, key, value)
                 for owner, ids in self._sets.get(name, {}).items()
                 if self._holds(owner, now)
-                for id, value in ids.items()
+                for key, value in ids.items()
             )
             for name in sets
         }

@@ -162,8 +162,8 @@ class RedisStore:
     async def enter(self, owner: str, changes: Changes) -> dict[str, int]:
         """Put into sets, and count; see `Store.enter`."""
         flat: list[Argument] = []
-        for (name, id), value in changes.items():  # noqa: A001 - what it is
-            flat += (name, id, int(value is not None), value or b"")
+        for (name, key), value in changes.items():
+            flat += (name, key, int(value is not None), value or b"")
         counts = await self._run(_ENTER, owner, *flat)
         if counts is None:
             raise lapsed()
@@ -173,7 +173,7 @@ class RedisStore:
         """Return what is in sets."""
         found = await self._run(_HELD, *sets)
         return {
-            name: sorted(Held(owner.decode(), id.decode(), value) for owner, id, value in entries)
+            name: sorted(Held(owner.decode(), key.decode(), value) for owner, key, value in entries)
             for name, entries in zip(sets, found, strict=True)
         }
 

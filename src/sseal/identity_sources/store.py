@@ -85,7 +85,7 @@ class Store(Protocol):
 
         What an owner has put into sets counts as long as its lease is held; when it lapses all of it is gone. So a
         False says: put everything in again. Only time in which the store answered counts: when nobody could renew for
-        half of ``seconds``, every lease that was held before is held for ``seconds`` from then on (W98).
+        half of ``seconds``, every lease that was held before is held for ``seconds`` from then on.
         """
         ...
 

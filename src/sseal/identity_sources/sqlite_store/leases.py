@@ -1,4 +1,4 @@
-"""Leases and what they hold, in the file; see `sseal.identity_sources.leases` for what they are. Times are microseconds."""
+"""Leases and what they hold, in the file; see `sseal.identity_sources.leases`. Times are microseconds."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def enter(
     # A count costs a pass over an index, and a table that is nearly full is no place to be exact: what replaces an
     # entry is taken for a new one.
     (entries,) = connection.execute("SELECT count(*) FROM held").fetchone()
-    put = [(name, owner, id, value) for (name, id), value in changes.items() if value is not None]
+    put = [(name, owner, key, value) for (name, key), value in changes.items() if value is not None]
     if put and entries + len(put) > limit:
         return full()
     insert(connection, "INSERT OR REPLACE INTO held VALUES", put)
-    gone = [(name, owner, id) for (name, id), value in changes.items() if value is None]
+    gone = [(name, owner, key) for (name, key), value in changes.items() if value is None]
     connection.executemany('DELETE FROM held WHERE "set" = ? AND owner = ? AND id = ?', gone)
     return _counts(connection, sorted({name for name, _ in changes}), holders)
 
@@ -69,9 +69,9 @@ def held(connection: sqlite3.Connection, sets: Sequence[str], now: int) -> dict[
             f'SELECT json_group_array(json_array("set", owner, id, hex(value))) FROM held WHERE "set" IN {places(len(chunk))}',  # noqa: S608, E501 - places
             chunk,
         )
-        for name, owner, id, value in rows:  # noqa: A001 - what it is
+        for name, owner, key, value in rows:
             if owner in holders:
-                found[name].append(Held(owner, id, bytes.fromhex(value)))
+                found[name].append(Held(owner, key, bytes.fromhex(value)))
     return {name: sorted(entries) for name, entries in found.items()}
 
 
@@ -90,7 +90,7 @@ def _holders(known: dict[str, tuple[int, int]], renewed: int, now: int) -> set[s
 
 def _hold(connection: sqlite3.Connection, owner: str, length: int, now: int) -> None:
     connection.execute(
-        "INSERT INTO lease VALUES (?, ?, ?) ON CONFLICT (owner) DO UPDATE SET ends = excluded.ends, length = excluded.length",
+        "INSERT OR REPLACE INTO lease VALUES (?, ?, ?)",
         (owner, now + length, length),
     )
 

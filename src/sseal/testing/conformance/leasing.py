@@ -1,4 +1,4 @@
-"""Checks of leases: what nodes hold together in sets, and what becomes of it when one of them is gone (W98)."""
+"""Checks of leases: what nodes hold together in sets, and what becomes of it when one of them is gone."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def a_crash_frees_what_its_lease_held(world: World) -> None:
 
 @store_check()
 async def time_without_the_store_does_not_count(world: World) -> None:
-    """When nobody could renew for long, all leases hold on, and for a whole one more: living nodes lose nothing (W98)."""
+    """When nobody could renew for long, all leases hold on, and then a whole one more: nobody alive loses any."""
     crew = await nodes(world)
     first, last = crew[0].store, crew[-1].store
     await first.renew("a", MOMENT)
@@ -144,7 +144,7 @@ async def counts_go_by_any_amount(world: World) -> None:
 
 @store_check("durable")
 async def leases_outlive_a_restart(world: World) -> None:
-    """What is held is held after it: to the hubs it is an outage like another (W98)."""
+    """What is held is held after it: to the hubs it is an outage like another."""
     one = await node(world)
     await one.store.renew("a", LONG)
     await one.store.enter("a", {("s", "1"): b"v"})
