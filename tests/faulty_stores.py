@@ -86,32 +86,32 @@ class FirstEndStays(Node):
 class CountsByItself(Node):
     """Counts per node."""
 
-    async def count(self, key, seconds):
-        return await super().count(f"{id(self)}/{key}", seconds)
+    async def count(self, key, seconds, by=1):
+        return await super().count(f"{id(self)}/{key}", seconds, by)
 
 
 class CountsInTwoSteps(Node):
     """Reads a count, waits, writes it."""
 
-    async def count(self, key, seconds):
+    async def count(self, key, seconds, by=1):
         known = self.shelf._records.get(f"count/{key}")
         await asyncio.sleep(0)
-        await self.shelf.count(key, seconds)
+        await self.shelf.count(key, seconds, by)
         return 1 if known is None else int(known[0]) + 1
 
 
 class CountsForEver(Node):
     """A count never starts anew."""
 
-    async def count(self, key, seconds):
-        return await super().count(key, 1e9)
+    async def count(self, key, seconds, by=1):
+        return await super().count(key, 1e9, by)
 
 
 class CountsSinceTheLast(Node):
     """Every count prolongs the time of all."""
 
-    async def count(self, key, seconds):
-        number = await super().count(key, seconds)
+    async def count(self, key, seconds, by=1):
+        number = await super().count(key, seconds, by)
         value, _ = self.shelf._records[f"count/{key}"]
         self.shelf._records[f"count/{key}"] = (value, self.shelf._clock.wall() + seconds)
         return number
@@ -120,10 +120,93 @@ class CountsSinceTheLast(Node):
 class CountsAreRecords(Node):
     """A count and a record of one name are the same."""
 
-    async def count(self, key, seconds):
-        number = await super().count(key, seconds)
+    async def count(self, key, seconds, by=1):
+        number = await super().count(key, seconds, by)
         await self.shelf.put(key, b"%d" % number, self.shelf._clock.wall() + seconds)
         return number
+
+
+class CountsByOne(Node):
+    """Does not look at the amount."""
+
+    async def count(self, key, seconds, by=1):
+        return await super().count(key, seconds)
+
+
+class EntersByItself(Node):
+    """Keeps its sets from other owners."""
+
+    async def enter(self, owner, changes):
+        counts = await super().enter(owner, {(f"{owner}/{name}", key): value for (name, key), value in changes.items()})
+        return {name.removeprefix(f"{owner}/"): number for name, number in counts.items()}
+
+
+class EntersSmallLetters(Node):
+    """Does not tell sets apart that a database finds equal."""
+
+    async def enter(self, owner, changes):
+        small = {(name.lower().strip(), key): value for (name, key), value in changes.items()}
+        counts = await super().enter(owner, small)
+        return {name: counts[name.lower().strip()] for name, _ in changes}
+
+
+class EntersWithoutLease(Node):
+    """Lets everybody put in."""
+
+    async def enter(self, owner, changes):
+        if not self.shelf._leases._holds(owner, self.shelf._clock.wall()):
+            await self.renew(owner, 60.0)
+        return await super().enter(owner, changes)
+
+
+class EntersInTwoSteps(Node):
+    """Puts in, waits, counts."""
+
+    async def enter(self, owner, changes):
+        counts = await super().enter(owner, changes)
+        await asyncio.sleep(0)
+        return {name: len(entries) for name, entries in (await self.held(list(counts))).items()}
+
+
+class LeasesForEver(Node):
+    """A crash frees nothing."""
+
+    async def renew(self, owner, seconds):
+        return await super().renew(owner, 1e9)
+
+
+class LeasesByTheClock(Node):
+    """A lease lapses while nobody can renew it."""
+
+    async def renew(self, owner, seconds):
+        self._lapse()
+        return await super().renew(owner, seconds)
+
+    async def held(self, sets):
+        self._lapse()
+        return await super().held(sets)
+
+    def _lapse(self):
+        now = self.shelf._clock.wall()
+        for owner, (end, _) in list(self.shelf._leases._ends.items()):
+            if end <= now:
+                self.shelf._leases.release(owner)
+
+
+class ReleasesTheLeaseOnly(Node):
+    """What a lease held comes back with it."""
+
+    async def release(self, owner):
+        self.shelf._leases._ends.pop(owner, None)
+
+
+class ForgetsLeases(SharedWorld):
+    """Leases do not outlive a restart."""
+
+    async def restart(self):
+        await super().restart()
+        for owner in list(self.shelf._leases._ends):
+            self.shelf._leases.release(owner)
 
 
 class DropsOnClose(Node):
@@ -281,6 +364,15 @@ STORE_FAULTS: dict[type[Node] | type[SharedWorld], tuple[str, ...]] = {
     CountsForEver: ("a_count_starts_anew",),
     CountsSinceTheLast: ("a_count_starts_anew",),
     CountsAreRecords: ("counts_are_of_all_nodes",),
+    CountsByOne: ("counts_go_by_any_amount",),
+    EntersByItself: ("entries_of_all_owners_are_counted", "entering_and_counting_are_one_step"),
+    EntersSmallLetters: ("names_of_sets_owners_and_ids_mean_themselves",),
+    EntersWithoutLease: ("entries_need_a_lease", "a_crash_frees_what_its_lease_held"),
+    EntersInTwoSteps: ("entering_and_counting_are_one_step",),
+    LeasesForEver: ("a_crash_frees_what_its_lease_held",),
+    LeasesByTheClock: ("time_without_the_store_does_not_count",),
+    ReleasesTheLeaseOnly: ("what_is_released_is_free_at_once",),
+    ForgetsLeases: ("leases_outlive_a_restart",),
     DropsOnClose: ("closing_may_be_repeated",),
     ForgetsRecords: ("records_outlive_a_restart",),
     ForgetsRevocations: ("revocations_outlive_a_restart",),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sseal.brokers import Draft, Entry, Intake, MemoryBroker, Page, Retention
 from sseal.clock import Clock
 from sseal.errors import Unavailable
+from sseal.identity_sources.leases import Changes, Held
 from sseal.identity_sources.store import Heard, MemoryStore
 from sseal.position import Lineage
 from sseal.subscription import TopicSet
@@ -175,10 +176,30 @@ class Node:
         await asyncio.sleep(0)
         return await self.shelf.swap(key, old, new, expires_at)
 
-    async def count(self, key: str, seconds: float) -> int:
+    async def count(self, key: str, seconds: float, by: int = 1) -> int:
         """Count."""
         await asyncio.sleep(0)
-        return await self.shelf.count(key, seconds)
+        return await self.shelf.count(key, seconds, by)
+
+    async def renew(self, owner: str, seconds: float) -> bool:
+        """Hold a lease."""
+        await asyncio.sleep(0)
+        return await self.shelf.renew(owner, seconds)
+
+    async def release(self, owner: str) -> None:
+        """Give it back."""
+        await asyncio.sleep(0)
+        await self.shelf.release(owner)
+
+    async def enter(self, owner: str, changes: Changes) -> dict[str, int]:
+        """Put into sets."""
+        await asyncio.sleep(0)
+        return await self.shelf.enter(owner, changes)
+
+    async def held(self, sets: Sequence[str]) -> dict[str, list[Held]]:
+        """Look into sets."""
+        await asyncio.sleep(0)
+        return await self.shelf.held(sets)
 
     async def revoke(self, record: bytes, expires_at: float) -> int:
         """Append, and tell all."""

@@ -43,8 +43,10 @@ def test_every_hub_setting_and_limit_can_be_set() -> None:
     loaded = load()
     for field in dataclasses.fields(HubSettings):
         assert hasattr(loaded, field.name)
-    assigned = {f"limits.{field.name}": "7" for field in dataclasses.fields(Limits)}
-    assert dataclasses.astuple(load(assigned=assigned).hub().limits) == (7,) * len(assigned)
+    bounds = [field.name for field in dataclasses.fields(Limits) if field.name != "on_too_many"]
+    assigned = {"limits.on_too_many": "refuse", **{f"limits.{name}": "7" for name in bounds}}
+    limits = load(assigned=assigned).hub().limits
+    assert (limits.on_too_many, {getattr(limits, name) for name in bounds}) == ("refuse", {7})
 
 
 def test_flags_win_over_environment_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -239,3 +241,10 @@ def test_what_may_be_right_is_only_warned_of(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SSEAL_JWT_SECRT", "x")
     monkeypatch.setenv("SSEAL_URL", "http://localhost")
     assert warnings_of(load()) == ["SSEAL_JWT_SECRT is no setting; did you mean SSEAL_JWT_SECRET?"]
+
+
+@pytest.mark.parametrize("name", ["*", "X Y", "", "X:Y", "é"])
+def test_a_header_that_is_none_is_refused(name: str) -> None:
+    """Each is named, as browsers ask for each by name; a star would be taken for permission of all."""
+    with pytest.raises(InvalidInput, match="allowed_headers"):
+        HubSettings(allowed_headers=(name,))

@@ -37,13 +37,13 @@ from .errors import InvalidInput, SsealError, Unavailable
 from .extras import MissingPackage, needed
 from .hub.cluster import Cluster
 from .hub.engine import Engine
+from .hub.quotas import Quotas
 from .hub.revocations import Revocations
 from .hub.settings import HubSettings
 from .identity_sources.bearer import Bearer
 from .identity_sources.connect import connect as connect_store
 from .identity_sources.sessions import Sessions
 from .identity_sources.tickets import Tickets
-from .limits import RateLimiter
 from .publisher import draft
 from .stream import reasons
 from .stream.connection import Connection
@@ -107,6 +107,7 @@ class Hub:
         )
         self._cluster = Cluster(self._store, self.engine.node)
         self._revocations = Revocations(self._store, clock, self.engine, self._cluster)
+        self._quotas = Quotas(self._store, self.engine, self._cluster, clock, settings.limits)
         tickets = Tickets(
             self._store,
             clock,
@@ -126,7 +127,7 @@ class Hub:
                 jwt_cookie=settings.cookie_name if bearer is not None else None,
             ),
             origins=OriginPolicy(settings.allowed_origins),
-            authorizer=Authorizer(authorize, settings.public_topics),
+            authorizer=Authorizer(authorize, settings.public_topics, max_topics=settings.limits.topics_per_stream),
             tickets=tickets,
             sessions=Sessions(self._store, clock, ttl=settings.session_ttl),
             revoke=self._revocations.apply,
@@ -137,7 +138,7 @@ class Hub:
             authenticate=authenticate,
             redacted=redaction.installed,
             metrics=_metrics(self.engine),
-            rates=RateLimiter(clock),
+            quotas=self._quotas,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -176,6 +177,7 @@ class Hub:
             if self._jwks is not None:
                 await self._jwks.start()
             await self.engine.start()
+            self._quotas.start()
         except Unavailable as error:
             self._failed, self._starting = (self._clock.monotonic(), error), None
             logger.warning("the hub cannot start yet: %s", error)
@@ -199,6 +201,7 @@ class Hub:
         await self.drain()
         await self._revocations.close()
         await self._cluster.close()
+        await self._quotas.close()
         await self.engine.stop()
         if self._jwks is not None:
             await self._jwks.close()
@@ -326,9 +329,9 @@ class Hub:
             self._jwks = JwksSource(settings.jwt_jwks_url, verifier, clock, audit=audit)
         return Bearer(verifier, self._jwks)
 
-    async def _count(self, name: str, seconds: float) -> int:
-        """Count one more of a name at all hubs; names are hashed, so that nobody chooses how long a key is."""
-        return await self._store.count(f"rate/{hashed(name)[:32]}", seconds)
+    async def _count(self, name: str, seconds: float, by: int = 1) -> int:
+        """Count a name at all hubs; names are hashed, so that nobody chooses how long a key is."""
+        return await self._store.count(f"exact/{hashed(name)[:32]}", seconds, by)
 
     async def _touched(self, connection: Connection) -> None:
         """Keep the family of a live stream; end the stream if the family has gone on to another hub (W14)."""

@@ -14,7 +14,7 @@ from .topics import Pattern
 __all__ = ["MAX_PATTERNS", "MAX_TOPICS", "Allowed", "Authorize", "Authorizer"]
 
 MAX_TOPICS: Final = 64
-"""Topics of one stream: a page with more wants a pattern."""
+"""Topics of one stream unless `limits.topics_per_stream` says otherwise: a page with more wants a pattern."""
 MAX_PATTERNS: Final = 8
 """Patterns of one stream: each is tried against every event that is new to the hub."""
 
@@ -35,11 +35,15 @@ class Authorizer:
     Topics that match ``public`` are open to everybody who may connect. The rest is decided by ``authorize``
     if there is one, else by the identity's grants and its own topic ``user/<subject>``.
 
+    :param max_topics: topics of one stream; 0 for no bound.
     :raises InvalidInput: when a public pattern does not parse.
     """
 
-    def __init__(self, authorize: Authorize | None = None, public: Sequence[str] = ()) -> None:
+    def __init__(
+        self, authorize: Authorize | None = None, public: Sequence[str] = (), *, max_topics: int = MAX_TOPICS
+    ) -> None:
         self._authorize = authorize
+        self._max_topics = max_topics
         self._public = [Pattern.parse(text, "public_topics") for text in public]
 
     async def subscribe(self, identity: Identity, requested: Sequence[str], now: float) -> Subscription:
@@ -77,8 +81,8 @@ class Authorizer:
             if identity.topic is None:
                 raise InvalidInput("topic", "an anonymous stream must name the public topics it wants")
             requested = [identity.topic]
-        if len(requested) > MAX_TOPICS:
-            raise InvalidInput("topic", f"{len(requested)} topics requested, at most {MAX_TOPICS} are allowed")
+        if self._max_topics and len(requested) > self._max_topics:
+            raise InvalidInput("topic", f"{len(requested)} topics requested, at most {self._max_topics} are allowed")
         patterns = {}
         for text in requested:
             pattern = Pattern.parse(text).bind(identity.subject)

@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 __all__ = [
     "Conflict",
@@ -34,6 +35,7 @@ __all__ = [
     "MethodNotAllowed",
     "Misdirected",
     "NotFound",
+    "Policy",
     "RequestTimeout",
     "SsealError",
     "TooLarge",
@@ -187,16 +189,30 @@ class Conflict(SsealError):  # noqa: N818
     title = "Conflict"
 
 
+class Policy(NamedTuple):
+    """The limit that refused a request, as ``RateLimit-Policy`` names it.
+
+    ``window`` is in seconds, None for what may be open at the same time.
+    """
+
+    name: str
+    quota: int
+    window: int | None = 60
+
+
 class TooManyRequests(SsealError):  # noqa: N818
-    """A rate or a count limit was hit; come back in ``retry_after`` seconds."""
+    """A rate or a count limit was hit; come back in ``retry_after`` seconds. ``policy`` names it, if it has a name."""
 
     status = 429
     code = "too_many_requests"
     title = "Too many requests"
 
-    def __init__(self, detail: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
+    def __init__(
+        self, detail: str, *, retry_after: float = 1.0, code: str | None = None, policy: Policy | None = None
+    ) -> None:
         super().__init__(detail, code=code)
         self.retry_after = retry_after
+        self.policy = policy
 
 
 class Unavailable(SsealError):  # noqa: N818

@@ -8,6 +8,7 @@ value may turn out to be a secret in the wrong place; it names the setting and w
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +57,9 @@ class Settings(BaseSettings):
     :param log_format: ``console`` or ``json``; None for console on a terminal, else JSON.
     :param tls_cert_file: PEM file with the certificate chain; with the next one, serve https.
     :param tls_key_file: PEM file with its private key.
-    :param forwarded_allow_ips: addresses of proxies whose ``X-Forwarded-*`` headers count.
+    :param forwarded_allow_ips: addresses and networks of proxies whose word on the client counts; ``*`` for whoever
+        connects.
+    :param forwarded_header: what they write: ``x-forwarded`` (-For and -Proto), or RFC 7239 ``forwarded``.
     :param keep_alive_timeout: a connection without a request is closed after so long.
     :param response_timeout: a client that takes nothing of its answer for so long is cut off.
     :param root_path: path under which a proxy publishes the hub.
@@ -80,6 +83,7 @@ class Settings(BaseSettings):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     forwarded_allow_ips: TextList = ("127.0.0.1",)
+    forwarded_header: Literal["x-forwarded", "forwarded"] = "x-forwarded"
     keep_alive_timeout: float = ModelField(default=5.0, gt=0, lt=1e6)
     response_timeout: float = ModelField(default=30.0, gt=0, lt=1e6)
     root_path: str = ""
@@ -250,6 +254,14 @@ def _safety_refusals(settings: Settings, hub: HubSettings) -> Iterator[str]:
         )
     if settings.root_path and (not settings.root_path.startswith("/") or settings.root_path.endswith("/")):
         yield f"root_path starts with a slash and ends with none. Write it so:\n  {PREFIX}ROOT_PATH=/path"
+    for text in settings.forwarded_allow_ips:
+        try:
+            ipaddress.ip_network("0.0.0.0/0" if text == "*" else text)
+        except ValueError as error:
+            yield (
+                f"forwarded_allow_ips: {text!r} is neither an address nor a network ({error}). Write it so:\n"
+                f"  {PREFIX}FORWARDED_ALLOW_IPS=127.0.0.1,10.0.0.0/8"
+            )
     if settings.workers > 1 and "memory" in (engine_of(hub.broker), engine_of(hub.store or hub.broker)):
         yield (
             f"memory:// keeps what it knows in one process, and {settings.workers} workers would be as many islands. "
@@ -267,6 +279,11 @@ def warnings_of(settings: Settings) -> list[str]:
         found.append(f"listening on {settings.host} without TLS: put a proxy that speaks https in front")
     if hub.insecure_cookies:
         found.append("session cookies are sent without Secure; good for http on this machine only")
+    if "*" in settings.forwarded_allow_ips:
+        found.append(
+            "forwarded_allow_ips is *: whoever connects may say for which client and so get around every limit per "
+            "address; name the networks of your proxies"
+        )
     if hub.allowed_hosts and not (getattr(settings, "allowed_hosts", ()) or hub.public_url):
         found.append(
             f"only {', '.join(hub.allowed_hosts)} and this machine's own names are answered, as hosts of "

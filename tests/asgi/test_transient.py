@@ -174,7 +174,13 @@ async def test_a_rate_of_tickets_is_429(make_bench: MakeBench) -> None:
     statuses = [(await bench.ask("POST", "/auth/sse", bearer())).status for _ in range(3)]
     assert statuses == [201, 201, 429]
     reply = await bench.ask("POST", "/auth/sse", bearer())
-    assert reply.header("retry-after") == "10"
+    assert reply.header("retry-after") == "60"
+    assert reply.header("ratelimit-policy") == '"tickets-per-subject";q=2;w=60'
+    assert reply.header("ratelimit") == '"tickets-per-subject";r=0;t=60'
+    bench.clock.turn(59.5)
+    assert (await bench.ask("POST", "/auth/sse", bearer())).header("ratelimit") == '"tickets-per-subject";r=0;t=1'
+    bench.clock.turn(1.0)
+    assert (await bench.ask("POST", "/auth/sse", bearer())).status == 201
     assert (await bench.ask("POST", "/auth/sse", bearer("bob"))).status == 201
 
 

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +386,27 @@ def value(path: Path, select: str) -> int:
     (number,) = connection.execute(select).fetchone()
     connection.close()
     return int(number)
+
+
+async def test_a_file_of_an_earlier_build_gets_what_leases_need(opened: Opener, path: Path) -> None:
+    """A file without the tables of leases is used as one with them, and keeps what it holds."""
+    one, _ = await opened()
+    await one.put("k", b"v", T0 + 60.0)
+    await one.close()
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript("DROP TABLE lease; DROP TABLE held;")
+    two, _ = await opened()
+    await two.renew("two", 60.0)
+    assert await two.enter("two", {("s", "1"): b""}) == {"s": 1}
+    assert await two.get("k") == b"v"
+
+
+async def test_what_leases_hold_has_a_bound(opened: Opener) -> None:
+    """One entry too many is refused with everything it came with; what is taken out makes room."""
+    one, _ = await opened(max_records=2)
+    await one.renew("a", 60.0)
+    await one.enter("a", {("s", "1"): b"", ("s", "2"): b""})
+    with pytest.raises(Unavailable, match="full"):
+        await one.enter("a", {("t", "1"): b""})
+    assert await one.enter("a", {("s", "1"): None}) == {"s": 1}
+    assert await one.enter("a", {("t", "1"): b""}) == {"t": 1}

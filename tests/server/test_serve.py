@@ -215,6 +215,43 @@ def test_cors_is_answered_for_the_origins_allowed(tmp_path: Path, time_unit: flo
             assert (headers.get("access-control-allow-origin") == origin) is allowed
 
 
+@pytest.mark.parametrize(
+    ("names", "status"),
+    [
+        ("hx-current-url,hx-request,hx-target,hx-trigger,hx-trigger-name", 200),  # htmx 2
+        ("hx-current-url,hx-request,hx-request-type,hx-source,last-event-id", 200),  # htmx 4
+        ("content-type,datastar-request", 200),
+        ("authorization,cache-control,content-type,last-event-id", 200),
+        ("x-requested-with", 400),
+    ],
+)
+def test_pages_of_htmx_and_datastar_may_ask(tmp_path: Path, time_unit: float, names: str, status: int) -> None:
+    """The preflights their requests from another origin cause are answered; other headers are for the operator."""
+    asked = {
+        "Origin": "https://app.example",
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": names,
+    }
+    with serving(tmp_path, time_unit, allowed_origins="https://app.example") as hub:
+        found, headers, _ = call(f"{hub.url}/events", method="OPTIONS", headers=asked)
+        assert found == status
+        allowed = {name.strip().lower() for name in headers["access-control-allow-headers"].split(",")}
+        assert allowed.issuperset(names.split(",")) is (status == 200)
+        assert (
+            call(f"{hub.url}/events", method="OPTIONS", headers={**asked, "Origin": "https://evil.example"})[0] == 400
+        )
+
+
+def test_the_headers_pages_may_send_are_a_setting(tmp_path: Path, time_unit: float) -> None:
+    """What is named replaces the default, beside the headers the hub itself reads."""
+    origins = {"allowed_origins": "https://app.example", "allowed_headers": "X-Requested-With"}
+    with serving(tmp_path, time_unit, **origins) as hub:
+        for names, status in (("x-requested-with,authorization", 200), ("hx-request", 400)):
+            asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": names}
+            url, headers = f"{hub.url}/events", {"Origin": "https://app.example", **asked}
+            assert call(url, method="OPTIONS", headers=headers)[0] == status
+
+
 def test_https_is_served_with_a_certificate(tmp_path: Path, time_unit: float) -> None:
     """With certificate and key the address is https; a key that does not fit is one line."""
     for name in ("a", "b"):

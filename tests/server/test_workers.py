@@ -260,3 +260,29 @@ def test_a_replacement_has_the_time_to_start_that_the_first_workers_had(monkeypa
     supervisor.workers = [starting, hanging, stuck]  # type: ignore[list-item]
     supervisor._kill_silent(1.0)
     assert [worker.killed for worker in (starting, hanging, stuck)] == [False, True, True]
+
+
+async def test_limits_hold_among_workers(tmp_path: Path, time_unit: float) -> None:
+    """Of many streams of one subject that all workers let in at once, the newest are left within seconds."""
+    most = {"limits__streams_per_subject": "6"}
+    with serving(tmp_path, time_unit, "--workers", str(WORKERS), **most) as server:
+        eventually(lambda: len(children(server)) == WORKERS, 200 * time_unit, "all workers have started")
+        async with contextlib.AsyncExitStack() as stack:
+            held = await opened(server.port, 30, stack)
+            assert len(held) > 1  # else there was nothing to compare
+            last: list[str] = []
+
+            def few() -> bool:
+                last[:] = [each["id"] for each in listed(server)]
+                return len(last) <= 6
+
+            await asyncio.to_thread(eventually, few, 200 * time_unit, "no more streams than there may be")
+            assert len(last) == 6
+
+
+def listed(server: Running) -> list[dict[str, str]]:
+    """Return the streams of all workers."""
+    status, _, body = call(f"{server.url}/admin/connections", headers=headers())
+    assert status == 200, body
+    found: list[dict[str, str]] = json.loads(body)["connections"]
+    return found

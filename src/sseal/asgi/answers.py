@@ -16,6 +16,7 @@ from ..errors import (
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    Policy,
     SsealError,
     TooManyRequests,
     Unavailable,
@@ -83,16 +84,35 @@ def problem(error: SsealError) -> Answer:
         body.refused = list(error.refused)
     if isinstance(error, TooManyRequests | Unavailable):
         headers["retry-after"] = str(math.ceil(error.retry_after))
+    if isinstance(error, TooManyRequests) and error.policy is not None:
+        headers |= _rate_limit(error.policy, math.ceil(error.retry_after))
     if error.status == 401:
         detail = ', error="invalid_token"' if isinstance(error, CredentialInvalid) else ""
         headers["www-authenticate"] = f'Bearer realm="sseal"{detail}'
     return Answer(error.status, body, headers=headers, media="application/problem+json")
 
 
-class Guarded:
-    """An ASGI app around an endpoint per method: errors become problem documents, with nothing half said."""
+def _rate_limit(policy: Policy, reset: int) -> dict[str, str]:
+    """Return what tells a client its limit (draft-ietf-httpapi-ratelimit-headers-11)."""
+    if policy.window is None:
+        return {
+            "ratelimit-policy": f'"{policy.name}";q={policy.quota};qu="concurrent-requests"',
+            "ratelimit": f'"{policy.name}";r=0',
+        }
+    return {
+        "ratelimit-policy": f'"{policy.name}";q={policy.quota};w={policy.window}',
+        "ratelimit": f'"{policy.name}";r=0;t={reset}',
+    }
 
-    def __init__(self, **methods: Endpoint) -> None:
+
+class Guarded:
+    """An ASGI app around an endpoint per method: errors become problem documents, with nothing half said.
+
+    :param refused: told the code of each error.
+    """
+
+    def __init__(self, refused: Callable[[str], None] = lambda _: None, **methods: Endpoint) -> None:
+        self._refused = refused
         self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,12 +131,14 @@ class Guarded:
                 raise MethodNotAllowed(f"{method} is not allowed here")
             return await endpoint(scope, receive)
         except SsealError as error:
+            self._refused(error.code)
             allow = [*self._methods, *(["HEAD"] if "GET" in self._methods else [])]
             return refusal(error, scope, allow=", ".join(allow))
         except ClientGone:
             raise
         except Exception:
             logger.exception("request failed: %s %s", method, redacted_path(scope))
+            self._refused(SsealError.code)
             return problem(SsealError("the request failed; the log says why"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
@@ -28,6 +29,8 @@ _PROBES: Final = ("/healthz", "/readyz")
 """What an orchestrator asks by whatever name it has for the hub; nothing in it is anybody's."""
 _FATAL: Final = ("several_workers", "wrong_loop")
 """Reasons not to start that do not pass by themselves."""
+_OWN_HEADERS: Final = ("Authorization", "Cache-Control", "Content-Type", "Last-Event-ID")
+"""Request headers that a page of an allowed origin may always send."""
 
 
 class HubApp:
@@ -53,8 +56,8 @@ class HubApp:
                 allow_origins=sorted(services.origins.allowed),
                 allow_credentials=True,
                 allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Cache-Control"],
-                expose_headers=["Retry-After", "WWW-Authenticate"],
+                allow_headers=sorted({*_OWN_HEADERS, *services.settings.allowed_headers}),
+                expose_headers=["RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate"],
                 max_age=600,
             )
         self._app = app
@@ -150,29 +153,30 @@ class _Events:
 
 
 def _routes(services: Services) -> list[Route]:
+    guarded = partial(Guarded, services.engine.stats.refuse)
     authenticator = Authenticator(services)
     subscribe = Subscribe(services, authenticator)
     auth = AuthEndpoints(services, authenticator)
     publish = PublishEndpoints(services, authenticator)
     admin = AdminEndpoints(services, authenticator)
     health = HealthEndpoints(services)
-    events = _Events(subscribe, Guarded(POST=publish.events))
-    openapi = [Route("/openapi.json", Guarded(GET=OpenApiEndpoint(services)))] if services.settings.openapi else []
+    events = _Events(subscribe, guarded(POST=publish.events))
+    openapi = [Route("/openapi.json", guarded(GET=OpenApiEndpoint(services)))] if services.settings.openapi else []
     return [
         Route("/events", events),
         Route("/events/", events),  # never redirects: an EventSource would reconnect to the target (W38)
         Route("/events/{ticket}", subscribe),
-        Route("/auth/sse", Guarded(POST=auth.ticket)),
-        Route("/auth/login", Guarded(POST=auth.login)),
-        Route("/auth/session", Guarded(POST=auth.open_session, DELETE=auth.close_session)),
-        Route("/auth/refresh", Guarded(POST=auth.refresh)),
-        Route("/notifications", Guarded(POST=publish.notifications)),
-        Route("/admin/connections", Guarded(GET=admin.connections)),
-        Route("/admin/connections/{id}", Guarded(DELETE=admin.disconnect)),
-        Route("/admin/revocations", Guarded(POST=admin.revoke)),
-        Route("/admin/stats", Guarded(GET=admin.stats)),
-        Route("/healthz", Guarded(GET=health.live)),
-        Route("/readyz", Guarded(GET=health.ready)),
-        Route("/metrics", Guarded(GET=health.metrics)),
+        Route("/auth/sse", guarded(POST=auth.ticket)),
+        Route("/auth/login", guarded(POST=auth.login)),
+        Route("/auth/session", guarded(POST=auth.open_session, DELETE=auth.close_session)),
+        Route("/auth/refresh", guarded(POST=auth.refresh)),
+        Route("/notifications", guarded(POST=publish.notifications)),
+        Route("/admin/connections", guarded(GET=admin.connections)),
+        Route("/admin/connections/{id}", guarded(DELETE=admin.disconnect)),
+        Route("/admin/revocations", guarded(POST=admin.revoke)),
+        Route("/admin/stats", guarded(GET=admin.stats)),
+        Route("/healthz", guarded(GET=health.live)),
+        Route("/readyz", guarded(GET=health.ready)),
+        Route("/metrics", guarded(GET=health.metrics)),
         *openapi,
     ]

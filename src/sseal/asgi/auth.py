@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http.cookies import Morsel
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -13,8 +13,8 @@ from ..auth.credential import Way
 from ..auth.identity import ISSUER, Grants, Identity, minter
 from ..auth.origin import is_loopback
 from ..auth.revocation import Revocation
-from ..authorizer import MAX_TOPICS
-from ..errors import CredentialInvalid, CredentialMissing, Forbidden, InvalidInput, NotFound, TooManyRequests
+from ..errors import CredentialInvalid, CredentialMissing, Forbidden, InvalidInput, NotFound
+from ..limits import WINDOW
 from ..topics import MAX_TOPIC_LENGTH, Pattern, user_topic
 from .answers import Answer
 from .ask import Ask
@@ -31,7 +31,11 @@ from .bodies import (
     TicketBody,
 )
 from .commands import node_of
+from .guessing import Guesses
 from .services import Services
+
+if TYPE_CHECKING:
+    from ..identity_sources.accounts import Account
 
 __all__ = ["AuthEndpoints"]
 
@@ -51,18 +55,19 @@ class AuthEndpoints:
         self._services = services
         self._authenticator = authenticator
         self._audit = services.engine.audit
+        self._guesses = Guesses(services)
 
     async def ticket(self, scope: Scope, receive: Receive) -> Answer:
         """``POST /auth/sse``: a one-time ticket for the caller, or by an admin for somebody else (W40)."""
         ask = Ask(scope)
         body = await ask.body(receive, _TICKET, limit=MAX_BODY, absent=TicketBody())
-        topics = _topics(body)
+        topics = self._topics(body)
         identity = await self._mint_caller(ask, body)
         admin = None
         if body.subject is not UNSET or body.grants is not UNSET:
             admin, identity = identity, self._on_behalf(identity, body)
         else:
-            self._check_rate("ticket", identity)
+            self._check_rate("tickets", identity)
         subscription = await self._services.authorizer.subscribe(identity, topics, self._services.clock.wall())
         names = list(subscription.topics.names)
         ticket = await self._services.tickets.issue(identity, names, ask.caller.origin)
@@ -87,13 +92,9 @@ class AuthEndpoints:
             raise NotFound("accounts are not switched on; set accounts to the path of their file")
         self._check_cookie_place(ask)
         body = await ask.body(receive, _LOGIN, limit=MAX_BODY)
-        await self._check_login_rate(ask.address, body.username)
         began = self._services.clock.wall()
-        try:
-            account = await self._services.accounts.verify(body.username, body.password)
-        except CredentialInvalid as error:
-            self._audit.emit("login_failed", subject=error.subject, detail=error.reason, address=ask.address)
-            raise
+        with self._authenticator.counting_failures(ask):
+            account = await self._verify(body.username, body.password, ask.address)
         self._audit.emit("login_succeeded", subject=account.username, address=ask.address)
         identity = Identity(
             subject=account.username,
@@ -104,6 +105,14 @@ class AuthEndpoints:
             way="password",
         )
         return await self._new_session(ask, identity)
+
+    async def _verify(self, username: str, password: str, address: str) -> Account:
+        assert self._services.accounts is not None
+        try:
+            return await self._guesses.verify(self._services.accounts, address, username, password)
+        except CredentialInvalid as error:
+            self._audit.emit("login_failed", subject=error.subject, detail=error.reason, address=address)
+            raise
 
     async def open_session(self, scope: Scope, receive: Receive) -> Answer:
         """``POST /auth/session``: a bearer token for a session cookie that lives no longer than it."""
@@ -124,7 +133,10 @@ class AuthEndpoints:
         if credential is None or not credential.session:
             raise CredentialMissing("there is no session cookie to log out")
         self._authenticator.check_origin(ask)
-        await self._end_session(credential.value, ask)
+        with self._authenticator.counting_failures(ask):
+            known = await self._end_session(credential.value, ask)
+        if not known:
+            self._authenticator.count_failure(ask)  # the answer is the same, so that it tells nothing
         return Answer(204, headers={"set-cookie": self._cookie("", 0.0)})
 
     async def refresh(self, scope: Scope, receive: Receive) -> Answer:
@@ -132,49 +144,24 @@ class AuthEndpoints:
         ask = Ask(scope)
         connection_id = (await ask.body(receive, _REFRESH, limit=MAX_BODY)).connection
         fresh = await self._authenticator.caller(ask, CALLER)
-        self._check_rate("refresh", fresh)
+        self._check_rate("refreshes", fresh)
         answer = await self._services.cluster.ask(
             node_of(connection_id), "refresh", connection=connection_id, identity=msgspec.to_builtins(fresh)
         )
         return Answer(200, RefreshAnswer(expires_at=answer["expires_at"]))
 
-    async def _check_login_rate(self, address: str, username: str) -> None:
-        """Limit guesses per address, per name from one address, and more widely per name.
-
-        So that somebody who guesses at a name from elsewhere does not lock its owner out. The hub's own counters come
-        first and spare the store; that of the store holds for all hubs together.
-        """
-        limits = self._services.settings.limits
-        rate = limits.logins_per_minute_per_user
-        bounds = (
-            (limits.logins_per_minute_per_address, ("login-address", address)),
-            (rate, ("login-here", address, username[:256])),
-            (10 * rate, ("login-user", username[:256])),
-        )
-        # What one bound refuses counts for no other: guesses from one address must not use up everybody's.
-        if all(self._services.rates.hit(bound, *names) for bound, names in bounds):
-            for bound, names in bounds:
-                if bound and await self._services.count("\0".join(names), 60.0) > bound:
-                    break
-            else:
-                return
-        raise TooManyRequests("too many logins; wait a minute", code="rate", retry_after=60.0)
-
     async def _check_session_rate(self, identity: Identity) -> None:
         """Limit how many sessions one subject opens in a minute at all hubs together."""
         rate = self._services.settings.limits.sessions_per_minute_per_subject
         names = ("session", identity.issuer, str(identity.subject))
-        fine = self._services.rates.hit(rate, *names)
-        if not fine or (rate and await self._services.count("\0".join(names), 60.0) > rate):
-            raise TooManyRequests("too many sessions opened by this subject", code="rate", retry_after=10.0)
+        self._services.quotas.spend("sessions-per-subject", rate, *names[1:])
+        if rate and await self._services.count("\0".join(names), WINDOW, 1) > rate:
+            raise self._services.quotas.exceeded("sessions-per-subject", rate)
 
     def _check_rate(self, what: str, identity: Identity) -> None:
         """Limit what one subject may ask for in a minute, each kind by itself."""
         rate = self._services.settings.limits.tickets_per_minute_per_subject
-        if not self._services.rates.hit(rate, what, identity.issuer, str(identity.subject)):
-            raise TooManyRequests(
-                f"too many requests of this kind ({what}) by this subject", code="rate", retry_after=10.0
-            )
+        self._services.quotas.spend(f"{what}-per-subject", rate, identity.issuer, str(identity.subject))
 
     async def _mint_caller(self, ask: Ask, body: TicketBody) -> Identity:
         """Return who asks for a ticket; a token in the body counts when no other way is present."""
@@ -186,8 +173,19 @@ class AuthEndpoints:
         ):
             if not self._services.origins.allows_explicit(ask.caller):
                 raise Forbidden("Origin: this page is not on the hub's list of allowed origins", code="origin_refused")
-            return await self._authenticator.token(body.token, "bearer")
+            with self._authenticator.counting_failures(ask):
+                return await self._authenticator.token(body.token, "bearer")
         return await self._authenticator.caller(ask)
+
+    def _topics(self, body: TicketBody) -> list[str]:
+        if isinstance(body.topics, UnsetType):
+            return []
+        if not body.topics:
+            raise InvalidInput("topics", "must name at least one topic; leave it out for the subject's own")
+        most = self._services.settings.limits.topics_per_stream
+        if most and len(body.topics) > most:
+            raise InvalidInput("topics", f"holds {len(body.topics)} topics, at most {most} are allowed")
+        return _patterns(body.topics, "topics")
 
     def _on_behalf(self, admin: Identity, body: TicketBody) -> Identity:
         if not admin.grants.admin:
@@ -199,7 +197,7 @@ class AuthEndpoints:
             raise InvalidInput("subject", "is too long to be part of a topic")
         given = _grants(body.grants)
         # Naming the topics grants them: the app knows its users, the hub need not (W40).
-        grants = Grants(subscribe=(*given.subscribe, *_topics(body)), publish=given.publish)
+        grants = Grants(subscribe=(*given.subscribe, *self._topics(body)), publish=given.publish)
         # Revoking the admin, the admin's token or the person ends it; it may outlive a short-lived admin token.
         return Identity(
             subject=subject,
@@ -239,10 +237,11 @@ class AuthEndpoints:
         await self._services.sessions.close(token)
         return old.token_id
 
-    async def _end_session(self, token: str, ask: Ask) -> None:
+    async def _end_session(self, token: str, ask: Ask) -> bool:
+        """End a session with everything that came of it; tell whether there was one."""
         identity = await self._services.sessions.look_up(token)
         if identity is None or identity.token_id is None:
-            return
+            return False
         # No session outlives its opening by more than session_ttl, and so nothing that came of this login lives
         # longer from now. Revoked first, deleted after: if the store fails in between, it is over all the same.
         now = self._services.clock.wall()
@@ -250,6 +249,7 @@ class AuthEndpoints:
         await self._services.revoke(Revocation(kind="token", value=identity.token_id, at=now, expires_at=ends))
         await self._services.sessions.close(token)
         self._audit.emit("session_closed", subject=identity.subject, issuer=identity.issuer, address=ask.address)
+        return True
 
     def _cookie(self, value: str, age: float) -> str:
         """Return a Set-Cookie value (RFC 6265bis section 4.1): ours alone, for scripts of this site only."""
@@ -271,16 +271,6 @@ class AuthEndpoints:
         host = own.partition("://")[2] if host.startswith("[") and not host.endswith("]") else host
         if self._services.settings.insecure_cookies and not is_loopback(host):
             raise Forbidden("insecure cookies are for loopback only; unset insecure_cookies", code="insecure_cookie")
-
-
-def _topics(body: TicketBody) -> list[str]:
-    if isinstance(body.topics, UnsetType):
-        return []
-    if not body.topics:
-        raise InvalidInput("topics", "must name at least one topic; leave it out for the subject's own")
-    if len(body.topics) > MAX_TOPICS:
-        raise InvalidInput("topics", f"holds {len(body.topics)} topics, at most {MAX_TOPICS} are allowed")
-    return _patterns(body.topics, "topics")
 
 
 def _patterns(texts: list[str], field: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,13 +13,17 @@ from ..auth.credential import Credential, LastEventId, Way
 from ..auth.identity import ISSUER as ACCOUNTS
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation
-from ..errors import CredentialInvalid, CredentialMissing, Forbidden, Unavailable
+from ..errors import CredentialExpired, CredentialInvalid, CredentialMissing, Forbidden, Unavailable
 from ..identity_sources.tickets import Passage, SpentTicket, VoidToken
+from ..limits import address_key
 from .ask import Ask
 from .audit import UnredactedQuery, redacted_path
 from .services import Services
 
-__all__ = ["CALLER", "STREAM", "Admission", "Authenticator"]
+__all__ = ["CALLER", "FAILURES", "STREAM", "Admission", "Authenticator"]
+
+FAILURES: Final = "failed-credentials-per-address"
+"""The policy of refused credentials, whatever the endpoint."""
 
 STREAM: Final[frozenset[Way]] = frozenset(("bearer", "ticket", "resume", "cookie", "query", "own"))
 """The ways good for opening a stream."""
@@ -46,13 +52,40 @@ class Authenticator:
         :raises CredentialInvalid: what they said is not good.
         :raises Forbidden: an ambient credential from a page whose Origin does not count.
         """
-        credential = self._services.policy.find(ways, ask.headers, ask.query)
-        if credential is None:
-            raise CredentialMissing
-        identity = await self._identity(credential, ask)
-        if identity.subject is None:
-            raise CredentialMissing
-        return self._known(ask, await self._alive(identity))
+        with self.counting_failures(ask):
+            credential = self._services.policy.find(ways, ask.headers, ask.query)
+            if credential is None:
+                raise CredentialMissing
+            identity = await self._identity(credential, ask)
+            if identity.subject is None:
+                raise CredentialMissing
+            return self._known(ask, await self._alive(identity))
+
+    @contextmanager
+    def counting_failures(self, ask: Ask) -> Iterator[None]:
+        """Count a credential that is refused in the block against the client's address.
+
+        One that was good once is no guess.
+
+        :raises TooManyRequests: too many of them were before; this one is not looked at.
+        """
+        if ask.address:
+            limit = self._services.settings.limits.failures_per_minute_per_address
+            self._services.quotas.check(FAILURES, limit, address_key(ask.address))
+        try:
+            yield
+        except CredentialExpired:
+            raise
+        except CredentialInvalid:
+            self.count_failure(ask)
+            raise
+
+    def count_failure(self, ask: Ask) -> None:
+        """Count one refused credential; where the server does not say who asks, nobody is to suffer for it."""
+        if not ask.address:
+            return
+        limit = self._services.settings.limits.failures_per_minute_per_address
+        self._services.quotas.rates.hit(limit, FAILURES, address_key(ask.address))
 
     def find(self, ask: Ask, *, path_ticket: str | None, last_event_id: LastEventId | None) -> Credential | None:
         """Return the credential a stream request carries."""
@@ -61,7 +94,19 @@ class Authenticator:
         )
 
     async def admit(self, ask: Ask, credential: Credential | None, last_event_id: LastEventId | None) -> Admission:
-        """Return who opens a stream; errors as in `caller`, and 401 for whatever is wrong with a ticket."""
+        """Return who opens a stream; errors as in `caller`, and 401 for whatever is wrong with a ticket.
+
+        Whether its address was refused too often is for the caller to ask: that spends no ticket (W35).
+        """
+        try:
+            return await self._admit(ask, credential, last_event_id)
+        except CredentialExpired:
+            raise
+        except CredentialInvalid:
+            self.count_failure(ask)
+            raise
+
+    async def _admit(self, ask: Ask, credential: Credential | None, last_event_id: LastEventId | None) -> Admission:
         if credential is not None and credential.way in ("ticket", "resume"):
             passage = await self._passage(credential, ask, last_event_id)
             try:

@@ -46,6 +46,7 @@ class Commands:
             "connections": self.connections,
             "disconnect": self.disconnect,
             "refresh": self.refresh,
+            "replace": self.replace,
             "supersede": self.supersede,
         }
 
@@ -70,6 +71,12 @@ class Commands:
     async def disconnect(self, args: Mapping[str, Any]) -> None:
         """End a stream; its client may come back (W37)."""
         self._services.engine.close(self._stream(args), reasons.KICKED)
+
+    async def replace(self, args: Mapping[str, Any]) -> None:
+        """End a stream whose subject has opened one too many at another hub (W45)."""
+        connection = self._services.engine.connections.get(str(args["connection"]))
+        if connection is not None:
+            self._services.engine.close(connection, reasons.REPLACED)
 
     async def refresh(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Extend a live stream with a fresh identity of the same subject, with the rights of now (W21)."""

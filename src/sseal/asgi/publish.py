@@ -54,6 +54,7 @@ class PublishEndpoints:
             for index, item in enumerate(items)
         ]
         self._check_grants(identity, drafts)
+        self._spend(identity, len(drafts))
         positions = await self._services.engine.publish(drafts, wait=False)
         return Answer(201, PublishAnswer(ids=[str(position) for position in positions]))
 
@@ -75,8 +76,13 @@ class PublishEndpoints:
             field = {"topic": "targetUserId", "event": "type", "data": "message"}.get(error.field, error.field)
             raise type(error)(field, error.problem) from None
         self._check_grants(identity, [made])
+        self._spend(identity, 1)
         (position,) = await self._services.engine.publish([made], wait=False)
         return Answer(200, NotificationAnswer(id=str(position)))
+
+    def _spend(self, identity: Identity, events: int) -> None:
+        rate = self._services.settings.limits.publishes_per_minute_per_subject
+        self._services.quotas.spend("publishes-per-subject", rate, identity.issuer, str(identity.subject), by=events)
 
     def _check_grants(self, identity: Identity, drafts: list[Draft]) -> None:
         granted = identity.grants.bound("publish", identity.subject)

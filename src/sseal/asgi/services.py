@@ -16,10 +16,10 @@ from ..authorizer import Authorizer
 from ..clock import Clock
 from ..hub.cluster import Cluster
 from ..hub.engine import Engine
+from ..hub.quotas import Quotas
 from ..hub.settings import HubSettings
 from ..identity_sources.sessions import Sessions
 from ..identity_sources.tickets import Tickets
-from ..limits import RateLimiter
 
 if TYPE_CHECKING:
     from ..identity_sources.accounts import Accounts
@@ -52,8 +52,8 @@ class Services:
     sessions: Sessions
     revoke: Callable[[Revocation], Awaitable[int]]
     cluster: Cluster
-    count: Callable[[str, float], Awaitable[int]]
-    rates: RateLimiter
+    count: Callable[[str, float, int], Awaitable[int]]
+    quotas: Quotas
     bearer: TokenVerifier | None = None
     accounts: Accounts | None = None
     authenticate: Authenticate | None = None

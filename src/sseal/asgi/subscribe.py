@@ -22,6 +22,7 @@ from ..errors import (
     Unavailable,
 )
 from ..identity_sources.tickets import Passage
+from ..limits import address_key
 from ..position import Resolution
 from ..stream import reasons
 from ..stream.connection import Connection
@@ -30,7 +31,7 @@ from ..topics import Pattern
 from .answers import HARDENING, problem, refusal
 from .ask import Ask, ClientGone
 from .audit import audit_refusal
-from .authenticator import Authenticator
+from .authenticator import FAILURES, Authenticator
 from .services import Services
 from .sink import PlainSink
 from .turnstile import Turnstile
@@ -71,20 +72,21 @@ class Subscribe:
                 raise unavailable  # the hub has not started; see HubApp
             connection = await self._open(ask, scope.get("path_params", {}).get("ticket"))
         except (TooManyRequests, Unavailable) as error:
-            self._count_refusal(error)
+            self._services.engine.stats.refuse(error.code)
             audit_refusal(error, scope)
             if ask is not None and ask.native:
                 await self._transient(error, scope, send)
             else:
                 await problem(error)(scope, receive, send)
         except SsealError as error:
-            self._count_refusal(error)
+            self._services.engine.stats.refuse(error.code)
             ticket = scope.get("path_params", {}).get("ticket")
             await refusal(error, scope, allow="GET, HEAD" if ticket else "GET, HEAD, POST")(scope, receive, send)
         except ClientGone:
             pass
         except Exception:
             logger.exception("a stream could not be opened")
+            self._services.engine.stats.refuse(SsealError.code)
             await problem(SsealError("the request failed; the log says why"))(scope, receive, send)
         else:
             await self._stream(connection, scope, receive, send)
@@ -138,7 +140,7 @@ class Subscribe:
                 raise Unavailable("the log is in a new epoch", code="new_epoch")  # the stream's place is of the old
             family = subscription.identity.family
             engine.supersede(family, connection)  # before room is made: it takes the place of its own old stream
-            self._make_room(subscription.identity)
+            self._services.quotas.make_room(connection)
             if (refused := self._full(ask.address)) is not None:
                 raise refused  # others came in while we were asking who this is
             engine.enter(connection)
@@ -165,8 +167,9 @@ class Subscribe:
 
     async def _check_room(self, ask: Ask, credential: Credential | None) -> None:
         """Refuse for now what cannot be served now; spends no ticket (W35)."""
-        engine, limits = self._services.engine, self._services.settings.limits
-        address = ask.address
+        engine, limits, quotas = self._services.engine, self._services.settings.limits, self._services.quotas
+        address, key = ask.address, address_key(ask.address)
+        connects, failures = limits.connects_per_minute_per_address, limits.failures_per_minute_per_address
         refused: SsealError | None
         if engine.draining:
             refused = Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
@@ -174,8 +177,12 @@ class Subscribe:
             refused = Unavailable("the hub cannot hear of revocations now", code="cut_off", retry_after=2.0)
         elif (refused := self._full(address)) is not None:
             pass
-        elif not self._services.rates.hit(limits.connects_per_minute_per_address, "connect-address", address):
-            refused = TooManyRequests("too many connects from this address", code="rate", retry_after=10.0)
+        elif not key:
+            pass  # a server that does not say who asks: one bound for everybody would let one lock out all
+        elif not quotas.rates.allows(failures, FAILURES, key):
+            refused = quotas.exceeded(FAILURES, failures)
+        elif not quotas.rates.hit(connects, "connects-per-address", key):
+            refused = quotas.exceeded("connects-per-address", connects)
         if refused is not None:
             if credential is not None and credential.way == "ticket" and ask.opens_stream:
                 await self._services.tickets.spare(credential.value)
@@ -186,17 +193,14 @@ class Subscribe:
         engine, limits = self._services.engine, self._services.settings.limits
         if limits.streams and len(engine.connections) >= limits.streams:
             return Unavailable("the hub is full", code="full", retry_after=5.0)
-        if limits.streams_per_address and engine.streams_from(address) >= limits.streams_per_address:
-            return TooManyRequests("too many streams from this address", code="full", retry_after=5.0)
-        return None
+        return self._services.quotas.full(address)
 
     def _check_rate(self, identity: Identity, passage: Passage | None) -> None:
         """Limit a subject's connects; a fresh ticket is exempt, it was counted when it was issued."""
         if identity.subject is None or (passage is not None and passage.ticket is not None):
             return
         rate = self._services.settings.limits.connects_per_minute_per_subject
-        if not self._services.rates.hit(rate, "connect-subject", identity.issuer, identity.subject):
-            raise TooManyRequests("too many connects of this subject", code="rate", retry_after=10.0)
+        self._services.quotas.spend("connects-per-subject", rate, identity.issuer, identity.subject)
 
     async def _subscription(self, identity: Identity, passage: Passage | None, topics: list[str]) -> Subscription:
         """Ask the authorizer, with the rights of now; a ticket bounds what may be asked for (W41)."""
@@ -239,14 +243,6 @@ class Subscribe:
             opened_at=self._services.clock.monotonic(),
         )
 
-    def _make_room(self, identity: Identity) -> None:
-        """End the oldest streams of a subject that has too many: most likely nobody reads them (W45)."""
-        limit = self._services.settings.limits.streams_per_subject
-        if limit and identity.subject is not None:
-            streams = self._services.engine.streams_of(identity)
-            for connection in streams[: max(0, len(streams) - limit + 1)]:
-                self._services.engine.close(connection, reasons.REPLACED)
-
     async def _stream(self, connection: Connection, scope: Scope, receive: Receive, send: Send) -> None:
         """Send head and first body; then the hub owns the transport, or this task serves the plain path."""
         engine = self._services.engine
@@ -279,15 +275,12 @@ class Subscribe:
     async def _transient(self, error: TooManyRequests | Unavailable, scope: Scope, send: Send) -> None:
         """Refuse a native EventSource for now, by a stream it survives (W35)."""
         access.info("stream refused for now", extra={"code": error.code})
-        wait = max(error.retry_after * 1000.0, self._services.settings.retry_ms)
+        # Half a minute at most, though a rate may be over for longer: the ticket shall outlive it (W35).
+        wait = max(min(error.retry_after, 30.0) * 1000.0, self._services.settings.retry_ms)
         body = wire.retry_line(round(wait * random.uniform(1.0, 2.0)))  # noqa: S311 - not a secret
         body += wire.bye_event(reason=error.code, reconnect=True)
         await send({"type": "http.response.start", "status": 200, "headers": _head(scope)})
         await send({"type": "http.response.body", "body": body})
-
-    def _count_refusal(self, error: SsealError) -> None:
-        refused = self._services.engine.stats.refused
-        refused[error.code] = refused.get(error.code, 0) + 1
 
 
 def _head(scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -30,7 +30,10 @@ def serve(
     tls_cert_file: Annotated[str | None, _option("Certificate chain, PEM; serves https.", _LISTENING, "FILE")] = None,
     tls_key_file: Annotated[str | None, _option("Its private key, PEM.", _LISTENING, "FILE")] = None,
     forwarded_allow_ips: Annotated[
-        str | None, _option("Proxies whose X-Forwarded headers count.", _LISTENING, "ADDRESS,...", "127.0.0.1")
+        str | None,
+        _option(
+            "Proxies whose word on the client counts, addresses and networks.", _LISTENING, "ADDRESS,...", "127.0.0.1"
+        ),
     ] = None,
     jwt_public_key_file: Annotated[
         str | None, _option("Public keys that verify tokens, PEM, newest first.", _IDENTITY, "FILE,...")

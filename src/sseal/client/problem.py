@@ -26,7 +26,7 @@ __all__ = ["Answer", "error_of"]
 
 _PLAIN: Final = {404: NotFound, 405: MethodNotAllowed, 409: Conflict}
 _INPUT: Final = {400: InvalidInput, 413: TooLarge, 415: UnsupportedMediaType}
-_LATER: Final = {429: TooManyRequests, 503: Unavailable}
+_LATER: Final[dict[int, type[TooManyRequests] | type[Unavailable]]] = {429: TooManyRequests, 503: Unavailable}
 MAX_TEXT: Final = 500
 """Characters of a foreign text that go into an exception; a sentence fits, a page of HTML does not."""
 

@@ -39,7 +39,7 @@ from .fanout import SLICE, FanOut
 from .index import TopicIndex
 from .pacing import spread
 from .readers import Readers
-from .registry import Registry
+from .registry import Registry, Whose
 from .replay import Replay
 from .settings import HubSettings
 from .stats import Stats
@@ -387,13 +387,24 @@ class Engine:
             sink.write(words)
         sink.close()
 
-    def streams_of(self, identity: Identity) -> list[Connection]:
+    def streams_of(self, issuer: str, subject: str) -> list[Connection]:
         """Return the open streams of a subject, oldest first."""
-        return self._registry.of_subject(identity)
+        return self._registry.of_subject(issuer, subject)
 
-    def streams_from(self, address: str) -> int:
-        """Count the open streams of a client address."""
-        return self._registry.count_from(address)
+    def count_streams(self, whose: Whose) -> int:
+        """Count the open streams of a subject or a client address."""
+        return self._registry.count(whose)
+
+    def watch_streams(self, *, on: bool) -> dict[Whose, None]:
+        """Begin to note whose streams change, or stop; return all whose streams there are."""
+        return self._registry.watch(on=on)
+
+    def moved_streams(self) -> dict[Whose, None]:
+        """Return whose streams have changed since this was asked before."""
+        moved = self._registry.moved
+        if moved:
+            self._registry.moved = {}
+        return moved or {}
 
     def replayable(self, connection: Connection) -> bool:
         """Tell whether a stream can be given what it missed: by the window, or by a log that is in reach."""

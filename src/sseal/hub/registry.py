@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
-from ..auth.identity import Identity, minted_by, minter_of
+from ..auth.identity import minted_by, minter_of
 from ..auth.revocation import Revocation
+from ..limits import address_key
 from ..stream.connection import Connection
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "Whose"]
+
+Whose = tuple[str, ...]
+"""Whose streams: ``("subject", issuer, subject)``, or ``("address", key)`` with a key of `address_key`."""
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -45,11 +49,17 @@ class _Index(Generic[_Key]):
             return []
         return list(known.values()) if isinstance(known, dict) else [known]
 
+    def count(self, key: _Key) -> int:
+        """Count the streams of a key."""
+        known = self._found.get(key)
+        return len(known) if isinstance(known, dict) else int(known is not None)
+
 
 class Registry:
     """Streams by id, subject, token id, resume family and client address. One that leaves leaves nothing behind.
 
     :ivar by_id: all of them, oldest first.
+    :ivar moved: whose streams have changed since somebody looked; None when nobody does.
     """
 
     def __init__(self) -> None:
@@ -60,6 +70,7 @@ class Registry:
         self._by_minter: _Index[str] = _Index()
         self._by_family: _Index[str] = _Index()
         self._by_address: dict[str, int] = {}
+        self.moved: dict[Whose, None] | None = None
 
     def add(self, connection: Connection) -> None:
         """Let a stream be found."""
@@ -72,7 +83,10 @@ class Registry:
             self._by_family.add(identity.family, connection)
         self.add_lineage(connection)
         if connection.address:
-            self._by_address[connection.address] = self._by_address.get(connection.address, 0) + 1
+            key = address_key(connection.address)
+            self._by_address[key] = self._by_address.get(key, 0) + 1
+        if self.moved is not None:
+            self.moved |= dict.fromkeys(_whose(connection))
 
     def remove(self, connection: Connection) -> None:
         """Let it be found no more."""
@@ -85,9 +99,12 @@ class Registry:
             self._by_family.remove(identity.family, connection)
         self.remove_lineage(connection)
         if connection.address:
-            self._by_address[connection.address] -= 1
-            if not self._by_address[connection.address]:
-                del self._by_address[connection.address]
+            key = address_key(connection.address)
+            self._by_address[key] -= 1
+            if not self._by_address[key]:
+                del self._by_address[key]
+        if self.moved is not None:
+            self.moved |= dict.fromkeys(_whose(connection))
 
     def add_lineage(self, connection: Connection) -> None:
         """Let a stream be found by what it was derived from, which a refresh changes."""
@@ -103,11 +120,9 @@ class Registry:
             if (minted := minted_by(token)) is not None:
                 self._by_minter.remove(minted[1], connection)
 
-    def of_subject(self, identity: Identity) -> list[Connection]:
-        """Return the streams of a subject, oldest first; those of nobody in particular are nobody's."""
-        if identity.subject is None:
-            return []
-        return self._by_person.of((identity.issuer, identity.subject))
+    def of_subject(self, issuer: str, subject: str) -> list[Connection]:
+        """Return the streams of a subject, oldest first."""
+        return self._by_person.of((issuer, subject))
 
     def of_family(self, family: str | None) -> list[Connection]:
         """Return the streams of a resume family."""
@@ -126,6 +141,19 @@ class Registry:
             found = [*self._by_person.of((issuer, value)), *self._by_lineage.of(minter_of(issuer, value))]
         return {connection.id: connection for connection in found}.values()
 
-    def count_from(self, address: str) -> int:
-        """Count the streams of a client address."""
-        return self._by_address.get(address, 0)
+    def count(self, whose: Whose) -> int:
+        """Count the streams of a subject or an address."""
+        return (
+            self._by_address.get(whose[1], 0) if whose[0] == "address" else self._by_person.count((whose[1], whose[2]))
+        )
+
+    def watch(self, *, on: bool) -> dict[Whose, None]:
+        """Begin to note whose streams change, or stop; return all whose streams there are."""
+        self.moved = {} if on else None
+        return {whose: None for connection in self.by_id.values() for whose in _whose(connection)} if on else {}
+
+
+def _whose(connection: Connection) -> list[Whose]:
+    identity, address = connection.subscription.identity, connection.address
+    found: list[Whose] = [("address", address_key(address))] if address else []
+    return found if identity.subject is None else [*found, ("subject", identity.issuer, identity.subject)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,6 +19,21 @@ __all__ = ["HubSettings"]
 
 DEV_COOKIE: Final = "sseal-dev"
 SECURE_COOKIE: Final = "__Host-sseal"
+ALLOWED_HEADERS: Final = (
+    "HX-Boosted",
+    "HX-Current-URL",
+    "HX-History-Restore-Request",
+    "HX-Prompt",
+    "HX-Request",
+    "HX-Request-Type",
+    "HX-Source",
+    "HX-Target",
+    "HX-Trigger",
+    "HX-Trigger-Name",
+    "Datastar-Request",
+)
+"""What htmx (2 and 4) and Datastar send with every request of a page; a browser asks for each by name."""
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +85,8 @@ class HubSettings:
     :param handle_signals: drain on SIGTERM and SIGINT, then let the server's own handler go on (W34).
     :param cors: answer CORS preflights and add CORS headers; off when mounted, where the app does (W39).
     :param openapi: answer ``GET /openapi.json``, which asks for no credential.
+    :param allowed_headers: request headers that pages of allowed origins may send, beside those the hub itself reads;
+        the default lets htmx and Datastar through.
     :param limits: bounds of everything that grows.
     """
 
@@ -116,6 +134,7 @@ class HubSettings:
     handle_signals: bool = True
     cors: bool = False
     openapi: bool = True
+    allowed_headers: tuple[str, ...] = ALLOWED_HEADERS
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -129,6 +148,9 @@ class HubSettings:
             normal_host(host)
         if self.public_url is not None:
             _check_url(self.public_url)
+        for name in self.allowed_headers:
+            if not _HEADER.fullmatch(name) or name == "*":
+                raise InvalidInput("allowed_headers", f"{name!r} is no name of a header; name each, * counts as none")
         for pattern in self.public_topics:
             Pattern.parse(pattern, "public_topics")
         self._check_times()

@@ -32,3 +32,7 @@ class Stats:
         self.refused: dict[str, int] = {}
         self.closed: dict[str, int] = {}
         self.connections_closed: dict[str, int] = {}
+
+    def refuse(self, code: str) -> None:
+        """Count a request that was refused, by the code of its error."""
+        self.refused[code] = self.refused.get(code, 0) + 1

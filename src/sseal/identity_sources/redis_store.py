@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from ..backends.redis import Link, Lost, Script
 from ..backends.redis.wire import Argument
 from ..clock import Clock
 from ..errors import TooLarge, Unavailable
+from .leases import Changes, Held, lapsed
 from .store import Heard
 
 __all__ = ["RedisStore"]
@@ -33,6 +35,11 @@ _ALL: Final = "all"
 _FOLDER: Final = Path(__file__).with_name("lua")
 _SWAP: Final = Script.load(_FOLDER, "swap")
 _COUNT: Final = Script.load(_FOLDER, "count")
+_LEASE: Final = ("lease",)
+_RENEW: Final = Script.load(_FOLDER, "renew", flags="allow-oom", common=_LEASE)
+_RELEASE: Final = Script.load(_FOLDER, "release", flags="allow-oom", common=_LEASE)
+_ENTER: Final = Script.load(_FOLDER, "enter", common=_LEASE)
+_HELD: Final = Script.load(_FOLDER, "held", flags="no-writes", common=_LEASE)
 # A revocation is small, and the server being full is no reason to let anybody in.
 _REVOKE: Final = Script.load(_FOLDER, "revoke", flags="allow-oom")
 _REVOCATIONS: Final = Script.load(_FOLDER, "revocations", flags="no-writes")
@@ -139,9 +146,37 @@ class RedisStore:
         before, was = (b"", 0) if old is None else (old, 1)
         return bool(await self._run(_SWAP, f"record:{key}", was, before, new or b"", lifetime))
 
-    async def count(self, key: str, seconds: float) -> int:
-        """Count one more; see `Store.count`."""
-        return int(await self._run(_COUNT, f"count:{key}", max(1, int(seconds * 1000))))
+    async def count(self, key: str, seconds: float, by: int = 1) -> int:
+        """Count; see `Store.count`."""
+        return int(await self._run(_COUNT, f"count:{key}", max(1, int(seconds * 1000)), by))
+
+    # -- leases -----------------------------------------------------------------------------------------
+
+    async def renew(self, owner: str, seconds: float) -> bool:
+        """Hold a lease; see `Store.renew`."""
+        return bool(await self._run(_RENEW, owner, f"{seconds:.6f}"))
+
+    async def release(self, owner: str) -> None:
+        """Give back a lease."""
+        await self._run(_RELEASE, owner)
+
+    async def enter(self, owner: str, changes: Changes) -> dict[str, int]:
+        """Put into sets, and count; see `Store.enter`."""
+        flat: list[Argument] = []
+        for (name, key), value in changes.items():
+            flat += (name, key, int(value is not None), value or b"")
+        counts = await self._run(_ENTER, owner, *flat)
+        if counts is None:
+            raise lapsed()
+        return {name.decode(): int(number) for name, number in counts}
+
+    async def held(self, sets: Sequence[str]) -> dict[str, list[Held]]:
+        """Return what is in sets."""
+        found = await self._run(_HELD, *sets)
+        return {
+            name: sorted(Held(owner.decode(), key.decode(), value) for owner, key, value in entries)
+            for name, entries in zip(sets, found, strict=True)
+        }
 
     # -- revocations ------------------------------------------------------------------------------------
 

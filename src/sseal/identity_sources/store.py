@@ -1,13 +1,15 @@
-"""Small expiring records shared by all nodes: tickets, sessions, families, revocations; and mail between nodes."""
+"""Small expiring records shared by all nodes: tickets, sessions, families, revocations; leases; mail between nodes."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from ..clock import Clock
 from ..errors import Unavailable
+from .leases import Changes, Held, Leases
 
 __all__ = ["MAX_RECORDS", "Heard", "MemoryStore", "Store"]
 
@@ -69,11 +71,40 @@ class Store(Protocol):
         """Write ``new`` (None deletes) if the record is still ``old`` (None: absent); tell whether it was."""
         ...
 
-    async def count(self, key: str, seconds: float) -> int:
-        """Count one more under this key and return how many it were since its first, at most ``seconds`` ago.
+    async def count(self, key: str, seconds: float, by: int = 1) -> int:
+        """Count under this key and return how many it were since its first, at most ``seconds`` ago.
 
         For limits that hold across nodes; the count starts anew when the time is over.
+
+        :param by: how many to add; a negative number takes back what was counted, 0 only asks.
         """
+        ...
+
+    async def renew(self, owner: str, seconds: float) -> bool:
+        """Hold the lease of an owner for so long from now on; tell whether it was held until now.
+
+        What an owner has put into sets counts as long as its lease is held; when it lapses all of it is gone. So a
+        False says: put everything in again. Only time in which the store answered counts: when nobody could renew for
+        half of ``seconds``, every lease that was held before is held for ``seconds`` from then on.
+        """
+        ...
+
+    async def release(self, owner: str) -> None:
+        """Give back a lease and all that its owner has put into sets; idempotent."""
+        ...
+
+    async def enter(self, owner: str, changes: Changes) -> dict[str, int]:
+        """Put entries into named sets, or take them out, in one step with counting.
+
+        :param changes: (set, id) to the value of the entry, None to take it out. Ids are the owner's own: another
+            owner's entry of the same id is another one.
+        :returns: how many entries each of these sets then has, of all owners whose lease is held.
+        :raises Unavailable: code ``lease_lapsed``: the owner holds no lease, and nothing was changed.
+        """
+        ...
+
+    async def held(self, sets: Sequence[str]) -> dict[str, list[Held]]:
+        """Return the entries of each of these sets whose owner's lease is held, by owner and id."""
         ...
 
     async def revoke(self, record: bytes, expires_at: float) -> int:
@@ -114,6 +145,7 @@ class MemoryStore:
         self._clock = clock
         self._max = max_records
         self._records: dict[str, tuple[bytes, float]] = {}
+        self._leases = Leases(max_records)
         self._expiry: list[tuple[float, str]] = []
         self._log: list[tuple[int, bytes, float]] = []
         self._last = 0
@@ -178,17 +210,34 @@ class MemoryStore:
         start = 0 if after > self._last else after
         return [(number, record) for number, record, ends in self._log if number > start and ends > now]
 
-    async def count(self, key: str, seconds: float) -> int:
-        """Count one more; see `Store.count`."""
+    async def count(self, key: str, seconds: float, by: int = 1) -> int:
+        """Count; see `Store.count`."""
         key = f"count/{key}"
         known = self._records.get(key)
         now = self._clock.wall()
         if known is None or known[1] <= now:
-            self._write(key, b"1", now + seconds)
-            return 1
-        number = int(known[0]) + 1
+            if by > 0:
+                self._write(key, b"%d" % by, now + seconds)
+            return max(0, by)
+        number = max(0, int(known[0]) + by)
         self._records[key] = (b"%d" % number, known[1])
         return number
+
+    async def renew(self, owner: str, seconds: float) -> bool:
+        """Hold a lease; see `Store.renew`."""
+        return self._leases.renew(owner, seconds, self._clock.wall())
+
+    async def release(self, owner: str) -> None:
+        """Give back a lease."""
+        self._leases.release(owner)
+
+    async def enter(self, owner: str, changes: Changes) -> dict[str, int]:
+        """Put into sets, and count; see `Store.enter`."""
+        return self._leases.enter(owner, changes, self._clock.wall())
+
+    async def held(self, sets: Sequence[str]) -> dict[str, list[Held]]:
+        """Return what is in sets."""
+        return self._leases.held(sets, self._clock.wall())
 
     async def send(self, node: str, body: bytes) -> bool:
         """Hand a message to this node, the only one there is."""

@@ -27,6 +27,7 @@ from .access import AccessLog
 from .collector import calm_collector
 from .connections import HttpLimits, spare_descriptors
 from .loop import Server, ending_at_signals
+from .proxies import Proxies
 from .workers import supervise
 
 __all__ = ["calm_collector", "listen", "raise_descriptor_limit", "run", "serve"]
@@ -83,8 +84,11 @@ def _serve(settings: Settings, listener: socket.socket, ready: Callable[[], None
     """Serve one hub in this process."""
     hub = Hub(settings.hub())
     app: ASGIApp = hub.asgi if settings.metrics else _WithoutMetrics(hub.asgi)
+    app = AccessLog(app)
+    if settings.forwarded_allow_ips:
+        app = Proxies(app, settings.forwarded_allow_ips, settings.forwarded_header)
     run(
-        AccessLog(app),
+        app,
         [listener],
         ready=ready,
         leaving=lambda: hub.engine.draining,
@@ -92,8 +96,7 @@ def _serve(settings: Settings, listener: socket.socket, ready: Callable[[], None
         root_path=settings.root_path,
         timeout_keep_alive=settings.keep_alive_timeout,
         headers=[HSTS] if settings.tls else [],
-        proxy_headers=bool(settings.forwarded_allow_ips),
-        forwarded_allow_ips=list(settings.forwarded_allow_ips),
+        proxy_headers=False,
         ssl_certfile=settings.tls_cert_file,
         ssl_keyfile=settings.tls_key_file,
     )

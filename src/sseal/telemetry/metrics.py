@@ -40,7 +40,7 @@ class _EngineCollector(Collector):
             yield CounterMetricFamily(name, text, value=value)
         for name, text, label, values in (
             ("sseal_connects", "Streams opened", "way", stats.connects),
-            ("sseal_refusals", "Streams refused", "code", stats.refused),
+            ("sseal_refusals", "Requests refused", "code", stats.refused),
             ("sseal_closes", "Streams ended", "reason", stats.closed),
             ("sseal_connections_closed", "Connections closed that were no streams", "reason", stats.connections_closed),
             ("sseal_audit_events", "Security events", "event", engine.audit.counts),

@@ -78,6 +78,17 @@ CREATE TABLE mail (
 """``log`` and ``store`` have one row each: counters apart from what they count, so that emptying a table never makes
 a number come again (W10). Times are Unix microseconds."""
 
+LEASES: Final = """
+CREATE TABLE IF NOT EXISTS lease (
+    owner TEXT PRIMARY KEY, ends INTEGER NOT NULL, length INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS held (
+    "set" TEXT NOT NULL, owner TEXT NOT NULL, id TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY ("set", owner, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS held_by_owner ON held (owner);
+"""
+"""Also made in a file of an earlier build, which knows nothing of them and is not disturbed by them."""
+
 
 def create(path: Path, setting: str) -> None:
     """Make an empty file readable by its owner only, unless there is one.
@@ -133,7 +144,7 @@ def adopt(connection: sqlite3.Connection, setting: str, path: Path, *, alone: bo
     if _is_empty(connection):
         connection.execute("PRAGMA journal_mode = WAL")
         pragmas = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
-        connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {pragmas} COMMIT;")
+        connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {LEASES} {pragmas} COMMIT;")
         return
     if _number(connection, "application_id") != APPLICATION:
         raise InvalidInput(setting, f"{path} belongs to another program; name another file")
@@ -144,6 +155,8 @@ def adopt(connection: sqlite3.Connection, setting: str, path: Path, *, alone: bo
     connection.execute("PRAGMA journal_mode = WAL")
     if alone and (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise InvalidInput(setting, f"{path} is damaged ({found}); restore a backup, or move it away to begin anew")
+    if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'held'").fetchone()[0]:
+        connection.executescript(f"BEGIN IMMEDIATE; {LEASES} COMMIT;")
 
 
 def tighten(path: Path) -> None:

@@ -102,17 +102,20 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Count one more; see `Store.count`."""
+    """Count; see `Store.count`."""
 
     key: str
     seconds: float
+    by: int
 
     def on(self, shelf: Shelf) -> int | Unavailable:
         """Return the number, or why not."""
         known = shelf.get(self.key)
         if known is None:
-            return shelf.put(self.key, b"1", shelf.now + micros(self.seconds)) or 1
-        number = int(known[0]) + 1
+            if self.by <= 0:
+                return 0
+            return shelf.put(self.key, b"%d" % self.by, shelf.now + micros(self.seconds)) or self.by
+        number = max(0, int(known[0]) + self.by)
         shelf.changed[self.key] = (b"%d" % number, known[1])
         return number
 

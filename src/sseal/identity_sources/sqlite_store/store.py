@@ -14,8 +14,9 @@ from ...backends.sqlite.rows import micros
 from ...backends.sqlite.watcher import Watcher
 from ...clock import Clock
 from ...errors import TooLarge, Unavailable
+from ..leases import Changes, Held
 from ..store import MAX_RECORDS, Heard
-from . import messages
+from . import leases, messages
 from .shelf import Call, Count, Put, Shelf, Swap, Take, apply, records, sweep
 
 __all__ = ["SqliteStore"]
@@ -87,10 +88,30 @@ class SqliteStore:
         swapped: bool = await self._change(Swap(key, old, new, expires_at), len(new or b""))
         return swapped
 
-    async def count(self, key: str, seconds: float) -> int:
-        """Count one more; see `Store.count`."""
-        number: int = await self._change(Count(f"count/{key}", seconds))
+    async def count(self, key: str, seconds: float, by: int = 1) -> int:
+        """Count; see `Store.count`."""
+        number: int = await self._change(Count(f"count/{key}", seconds, by))
         return number
+
+    async def renew(self, owner: str, seconds: float) -> bool:
+        """Hold a lease; see `Store.renew`."""
+        held: bool = await self._database.write(self._renew, (owner, micros(seconds)))
+        return held
+
+    async def release(self, owner: str) -> None:
+        """Give back a lease."""
+        await self._database.write(leases.release, owner)
+
+    async def enter(self, owner: str, changes: Changes) -> dict[str, int]:
+        """Put into sets, and count; see `Store.enter`."""
+        size = sum(len(value or b"") for value in changes.values())
+        counts: dict[str, int] = await self._database.write(self._enter, (owner, changes), size=size)
+        return counts
+
+    async def held(self, sets: Sequence[str]) -> dict[str, list[Held]]:
+        """Return what is in sets."""
+        found: dict[str, list[Held]] = await self._database.read(self._held, sets)
+        return found
 
     async def revoke(self, record: bytes, expires_at: float) -> int:
         """Append to the revocation log, and tell all nodes."""
@@ -187,6 +208,15 @@ class SqliteStore:
     def _read(self, connection: sqlite3.Connection, keys: Sequence[str]) -> list[bytes | None]:
         shelf = Shelf(records(connection, keys), self._now())
         return [None if (known := shelf.get(key)) is None else known[0] for key in keys]
+
+    def _renew(self, connection: sqlite3.Connection, items: Sequence[tuple[str, int]]) -> list[bool]:
+        return [leases.renew(connection, owner, length, self._now()) for owner, length in items]
+
+    def _enter(self, connection: sqlite3.Connection, items: Sequence[tuple[str, Changes]]) -> list[Any]:
+        return [leases.enter(connection, owner, changes, self._now(), self._max) for owner, changes in items]
+
+    def _held(self, connection: sqlite3.Connection, items: Sequence[Sequence[str]]) -> list[dict[str, list[Held]]]:
+        return [leases.held(connection, sets, self._now()) for sets in items]
 
     def _revoke(self, connection: sqlite3.Connection, items: Sequence[tuple[bytes, float]]) -> Sequence[Any]:
         return messages.revoke(connection, items, self._now(), self._max)

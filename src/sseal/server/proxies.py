@@ -1,0 +1,141 @@
+"""Who the client is, behind proxies that were declared: ``X-Forwarded-*``, or RFC 7239 ``Forwarded``.
+
+uvicorn's own middleware does not know ``Forwarded``, takes the leftmost address, which the client writes, when every
+proxy is trusted, and takes whatever stands there for an address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final, Literal
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import InvalidInput
+from ..limits import LONGEST_ADDRESS
+
+__all__ = ["ForwardedHeader", "Proxies", "parse_networks"]
+
+ForwardedHeader = Literal["x-forwarded", "forwarded"]
+"""What the proxies write. Only one: what a proxy does not write, the client may."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Hop = tuple[str, str]
+"""Whom a proxy was asked by, and by which scheme, as it wrote them; empty when it did not say."""
+
+_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PAIR: Final = re.compile(rf'({_NAME})=({_NAME}|"(?:[^"\\]|\\.)*")')
+_ELEMENT: Final = re.compile(rf"\s*(?:{_PAIR.pattern})?(?:\s*;\s*(?:{_PAIR.pattern})?)*\s*")
+
+
+class Proxies:
+    """ASGI middleware that puts the client a trusted proxy speaks for into ``scope["client"]`` and ``["scheme"]``.
+
+    The list of hops is read from its right end, where the nearest proxy wrote, up to the first address that is no
+    trusted proxy: everything left of it was written by who is not trusted.
+
+    :param trusted: addresses and networks of proxies; ``*`` trusts whoever connects, and nobody behind.
+    :param header: what the proxies write.
+    :raises InvalidInput: an entry is neither.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Sequence[str], header: ForwardedHeader = "x-forwarded") -> None:
+        self._app = app
+        self._any = "*" in trusted
+        networks = parse_networks(each for each in trusted if each != "*")
+        self._hops = _x_forwarded if header == "x-forwarded" else _forwarded
+        self._trusts = lru_cache(maxsize=4096)(lambda address: any(address in network for network in networks))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] == "http":
+            peer = _address(scope["client"][0]) if scope.get("client") else None
+            if self._any or (peer is not None and self._trusts(peer)):
+                self._apply(scope)
+        await self._app(scope, receive, send)
+
+    def _apply(self, scope: Scope) -> None:
+        for client, scheme in reversed(self._hops(scope["headers"])):
+            if scheme in ("http", "https"):
+                scope["scheme"] = scheme
+            address = _address(client)
+            if address is None:
+                return  # a proxy that does not say: who asked is the last one known
+            scope["client"] = (str(address), 0)
+            if not self._trusts(address):
+                return
+
+
+def parse_networks(texts: Iterable[str]) -> list[Network]:
+    """Return networks; an address is a network of one.
+
+    :raises InvalidInput: one is neither.
+    """
+    networks: list[Network] = []
+    for text in texts:
+        try:
+            networks.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            raise InvalidInput(
+                "forwarded_allow_ips", f"{text!r} is neither an address nor a network such as 10.0.0.0/8 ({error})"
+            ) from None
+    return networks
+
+
+def _address(text: str) -> Address | None:
+    """Return an address as a proxy writes it, with a port or not; IPv4 in IPv6 form is IPv4. None if it is none."""
+    text = text.strip()
+    return _parsed(text) if len(text) <= 2 * LONGEST_ADDRESS else None  # what is longer would fill the cache
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Address | None:
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str:
+    return ",".join(value.decode("latin-1") for name, value in headers if name == wanted)
+
+
+def _x_forwarded(headers: Sequence[tuple[bytes, bytes]]) -> list[Hop]:
+    """Return the hops of ``X-Forwarded-For``; the scheme is that of the nearest proxy."""
+    clients = _joined(headers, b"x-forwarded-for")
+    scheme = _joined(headers, b"x-forwarded-proto").rpartition(",")[2].strip().lower()
+    hops = [(client, "") for client in clients.split(",")] if clients else [("", "")]
+    return [*hops[:-1], (hops[-1][0], scheme)]
+
+
+def _forwarded(headers: Sequence[tuple[bytes, bytes]]) -> list[Hop]:
+    """Return the hops of ``Forwarded`` (RFC 7239 section 4); none when it cannot be read."""
+    text = _joined(headers, b"forwarded")
+    hops: list[Hop] = []
+    end = 0
+    while text:
+        match = _ELEMENT.match(text, end)
+        assert match is not None  # it matches nothing at all too
+        pairs = {name.lower(): _unquoted(value) for name, value in _PAIR.findall(match[0])}
+        hops.append((pairs.get("for", ""), pairs.get("proto", "").lower()))
+        end = match.end()
+        if end == len(text):
+            break
+        if text[end] != ",":
+            return []
+        end += 1
+    return hops
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
