@@ -18,7 +18,7 @@ test: ## Install the test tools and programs, then run every check and test
 	@scripts/setup --test
 	@scripts/test $(ARGS)
 
-test-long: ## Run what takes long: chaos, a short soak, and many examples of each property
+test-long: ## Run what takes long: chaos, short soak and fuzzing, and many examples of each property
 	@scripts/setup --test
 	@scripts/test --long
 
@@ -36,7 +36,7 @@ soak: ## Ten minutes of churn on each engine, after which hubs must be as large 
 
 fuzz: ## Ten minutes of hostile requests at a real hub (SSEAL_FUZZ=seconds; SSEAL_FUZZ_SEED=number repeats a run)
 	@scripts/setup --test
-	@SSEAL_FUZZ=$${SSEAL_FUZZ:-600} .venv/bin/pytest tests/fuzz $(ARGS)
+	@scripts/test --fuzz $(ARGS)
 
 cluster: ## Start Redis, two hubs and nginx on loopback, to try (ARGS=--port 9000)
 	@scripts/setup --cluster

@@ -10,6 +10,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+from reporting import write_sections
+
 # Debian keeps nginx in /usr/sbin, which is not on everybody's PATH.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
@@ -23,13 +25,18 @@ settings.register_profile("unhurried", settings(), deadline=None, max_examples=_
 settings.load_profile("unhurried")
 
 
-_LONG = ("chaos",)
+_LONG = ("chaos", "fuzz")
 """The folders whose tests take longest."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take longest, so that at the end no worker is alone with one of them."""
     items.sort(key=lambda item: item.path.parent.name not in _LONG)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the long tests have to say, also in a run without a failure."""
+    write_sections(terminalreporter)
 
 
 def _find_program(title: str, variable: str, *names: str) -> str:

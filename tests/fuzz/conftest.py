@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,34 +14,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from reporting import run_seed, say
 from servers import Server, free_port, serving
 
 from .target import SECRET, Target
 
 T = TypeVar("T")
 
-_SEED = pytest.StashKey[int]()
-_LINES = pytest.StashKey[list[str]]()
 SECONDS = 60.0
 """In `make test`, for all of it; ``make fuzz`` sets ``SSEAL_FUZZ=600``."""
 SHARES = {"sockets": 0.4, "parsers": 0.1, "schemathesis": 0.5}
 ROUND = 100
 """Examples of one round: Hypothesis knows no seconds, so rounds follow each other until the time is over."""
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Choose the seed once, so that the report can name it."""
-    config.stash[_LINES] = []
-    config.stash[_SEED] = int(os.environ.get("SSEAL_FUZZ_SEED", random.SystemRandom().randrange(2**32)))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how much was tried, and how to try the same again."""
-    if config.stash[_LINES]:
-        terminalreporter.section("fuzzing")
-        for line in config.stash[_LINES]:
-            terminalreporter.write_line(line)
-        terminalreporter.write_line(f"SSEAL_FUZZ_SEED={config.stash[_SEED]} makes up the same again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +34,11 @@ class Fuzz:
 
     seed: int
     seconds: float
-    lines: list[str]
+    node: pytest.Item
 
     def say(self, text: str) -> None:
         """Add a line to the report."""
-        self.lines.append(text)
+        say(self.node, "fuzzing", text)
 
     def share(self, part: str) -> float:
         """Return the seconds of one part of the fuzzing."""
@@ -95,9 +78,9 @@ class Fuzz:
 @pytest.fixture
 def fuzz(request: pytest.FixtureRequest) -> Fuzz:
     """Return how long to fuzz (``SSEAL_FUZZ`` seconds for all), and from which seed (``SSEAL_FUZZ_SEED``)."""
-    config = request.config
-    print(f"SSEAL_FUZZ_SEED={config.stash[_SEED]}")  # noqa: T201 - shown with a failure, whichever process it is in
-    return Fuzz(config.stash[_SEED], float(os.environ.get("SSEAL_FUZZ", SECONDS)), config.stash[_LINES])
+    number = int(os.environ.get("SSEAL_FUZZ_SEED") or run_seed() % 2**32)
+    say(request.node, "fuzzing", f"SSEAL_FUZZ_SEED={number} makes up the same again")
+    return Fuzz(number, float(os.environ.get("SSEAL_FUZZ", SECONDS)), request.node)
 
 
 @pytest.fixture
