@@ -136,7 +136,7 @@ class RedisServer:
         """Send one command to whoever listens on a port and return its reply as text."""
         commands = [words] if password is None else [("AUTH", password), words]
         where = ("127.0.0.1", port)
-        with socket.create_connection(where, timeout=5.0) as connection, connection.makefile("rb") as replies:
+        with socket.create_connection(where, timeout=30.0) as connection, connection.makefile("rb") as replies:
             for command in commands:
                 parts = [word.encode() for word in command]
                 request = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)

@@ -115,7 +115,14 @@ async def test_idempotency_keys_are_bounded_by_number(world: World) -> None:
     """Beyond 100,000 the oldest goes, and the newest still counts (W20)."""
     hub = await world.hub()
     await hub.broker.publish([draft("a", key="first")])
-    fill = "for i=1,100000 do redis.call('ZADD','sseal:keys',redis.call('TIME')[1]+60,'x'..i) end"
+    fill = (
+        "local till = redis.call('TIME')[1] + 60;"
+        "for row = 1, 100 do "
+        "  local some = {};"
+        "  for i = 1, 1000 do some[2*i-1] = till; some[2*i] = 'x' .. row .. '-' .. i end;"
+        "  redis.call('ZADD', 'sseal:keys', unpack(some)) "
+        "end"
+    )
     world.server.command("EVAL", fill, "0")
     assert await hub.broker.publish([draft("a", key="second")]) == [2]
     assert world.server.command("ZCARD", "sseal:keys") == "100000"
