@@ -91,7 +91,12 @@ def hub_command(engine: Engine, port: int) -> list[str]:
 
 def hub_environment(address: str) -> dict[str, str]:
     """Return the settings of a hub: the defaults, but for limits that one load generator would run into."""
-    limits = ("STREAMS_PER_ADDRESS", "CONNECTS_PER_MINUTE_PER_ADDRESS", "CONNECTS_PER_MINUTE_PER_SUBJECT")
+    limits = (
+        "STREAMS_PER_ADDRESS",
+        "CONNECTS_PER_MINUTE_PER_ADDRESS",
+        "CONNECTS_PER_MINUTE_PER_SUBJECT",
+        "PUBLISHES_PER_MINUTE_PER_SUBJECT",
+    )
     return {
         "SSEAL_JWT_SECRET": SECRET,
         "SSEAL_BROKER": address,

@@ -19,6 +19,7 @@ def hub(*, coalesce: bool = True) -> Hub:
         connects_per_minute_per_address=0,
         connects_per_minute_per_subject=0,
         tickets_per_minute_per_subject=0,
+        publishes_per_minute_per_subject=0,
     )
     # Tickets are minted before the connects are timed, so they have to live longer than 30 s.
     settings = HubSettings(jwt_secret=(os.environ["BENCH_SECRET"],), ticket_ttl=600.0, limits=limits, coalesce=coalesce)

@@ -33,9 +33,15 @@ _PROBLEMS: Final = {
     500: "A fault; the log says which.",
     503: "Not now; come back after `Retry-After` seconds.",
 }
-_PROBLEM_HEADERS: Final = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_PROBLEM_HEADERS: Final = {
+    401: ("WWW-Authenticate",),
+    429: ("RateLimit", "RateLimit-Policy", "Retry-After"),
+    503: ("Retry-After",),
+}
 _HEADERS: Final = {
     "ETag": {"description": "Changes with the document.", "required": True, "schema": {"type": "string"}},
+    "RateLimit": {"description": "What is left of the limit, when it has a name.", "schema": {"type": "string"}},
+    "RateLimit-Policy": {"description": "The limit, when it has a name.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 0}},
     "Set-Cookie": {"description": "The session cookie.", "required": True, "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "RFC 6750.", "required": True, "schema": {"type": "string"}},

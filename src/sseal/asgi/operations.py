@@ -106,8 +106,8 @@ _STREAM: Final = Success(
     'id: k3v9x0aa-43\nevent: note\ntopic: user/alice\ndata: {"n":1}\n\n',
 )
 _SESSION: Final = Success(description="A new session cookie.", body=bodies.SessionAnswer, headers=("Set-Cookie",))
-_READ: Final = (400, 401, 403)
-_WRITE: Final = (400, 401, 403, 408, 413, 415)
+_READ: Final = (400, 401, 403, 429)
+_WRITE: Final = (400, 401, 403, 408, 413, 415, 429)
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/events"): Operation(
@@ -118,7 +118,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         access="stream",
         parameters=_STREAM_PARAMETERS,
         success={200: _STREAM},
-        refusals=(*_READ, 429),
+        refusals=_READ,
     ),
     ("GET", "/events/{ticket}"): Operation(
         name="openStreamByTicket",
@@ -126,7 +126,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         summary="Open an event stream with the ticket in the path",
         parameters=(_path("ticket", "A one-time ticket.", "abcdefghijklmnopqrstuvwxyz"), *_STREAM_PARAMETERS),
         success={200: _STREAM},
-        refusals=(*_READ, 429),
+        refusals=_READ,
     ),
     ("POST", "/events"): Operation(
         name="publish",
@@ -143,7 +143,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             ],
         },
         success={201: Success(description="In the log.", body=bodies.PublishAnswer)},
-        refusals=(*_WRITE, 409, 429),
+        refusals=(*_WRITE, 409),
     ),
     ("POST", "/notifications"): Operation(
         name="notify",
@@ -154,7 +154,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=bodies.NotificationBody,
         examples={"message": {"targetUserId": "bob", "message": "lunch?", "type": "chat"}},
         success={200: Success(description="In the log.", body=bodies.NotificationAnswer)},
-        refusals=(*_WRITE, 429),
+        refusals=_WRITE,
     ),
     ("POST", "/auth/sse"): Operation(
         name="issueTicket",
@@ -168,7 +168,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             "for somebody": {"subject": "alice", "topics": ["user/alice"], "grants": {"publish": ["user/alice"]}},
         },
         success={201: Success(description="The ticket.", body=bodies.TicketAnswer)},
-        refusals=(*_WRITE, 429),
+        refusals=_WRITE,
     ),
     ("POST", "/auth/login"): Operation(
         name="logIn",
@@ -178,7 +178,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=bodies.LoginBody,
         examples={"account": {"username": "alice", "password": "correct horse battery"}},
         success={200: _SESSION},
-        refusals=(*_WRITE, 404, 429),
+        refusals=(*_WRITE, 404),
     ),
     ("POST", "/auth/session"): Operation(
         name="openSession",
@@ -189,7 +189,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body_required=False,
         examples={"nothing": {}},
         success={200: _SESSION},
-        refusals=(*_WRITE, 429),
+        refusals=_WRITE,
     ),
     ("DELETE", "/auth/session"): Operation(
         name="logOut",
@@ -208,7 +208,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=bodies.RefreshBody,
         examples={"stream": {"connection": "hub0node.abcdefghijklmnop"}},
         success={200: Success(description="It goes on.", body=bodies.RefreshAnswer)},
-        refusals=(*_WRITE, 404, 429),
+        refusals=(*_WRITE, 404),
     ),
     ("GET", "/admin/connections"): Operation(
         name="listStreams",

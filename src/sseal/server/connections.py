@@ -48,6 +48,7 @@ class HttpLimits:
     :param connections: all together. One more closes the one that has waited longest without a request.
     :param connections_per_address: of one client address, IPv6 by /64. One more is closed. Those of the proxies whose
         ``X-Forwarded-For`` counts are not counted: there are many clients behind each.
+    :param proxies: addresses and networks of such proxies, beside those that uvicorn itself believes.
     :param closed: where to count what was closed, by reason.
     """
 
@@ -55,6 +56,7 @@ class HttpLimits:
     response_timeout: float = 30.0
     connections: int = 4096
     connections_per_address: int = 512
+    proxies: tuple[str, ...] = ()
     closed: dict[str, int] = field(default_factory=dict)
 
 
@@ -237,7 +239,9 @@ def connections_of(state: ServerState, config: Config, limits: HttpLimits) -> Co
     if found is None:
         named = config.forwarded_allow_ips if config.proxy_headers else []
         addresses = named.split(",") if isinstance(named, str) else named or []
-        found = Connections(state.connections, limits, proxies([each.strip() for each in addresses]))
+        found = Connections(
+            state.connections, limits, proxies([*limits.proxies, *(each.strip() for each in addresses)])
+        )
         _of_server[state] = found
     return found
 

@@ -214,6 +214,7 @@ def _limits(settings: Settings, hub: Hub) -> HttpLimits:
         response_timeout=settings.response_timeout,
         connections=limits.http_connections,
         connections_per_address=limits.http_connections_per_address,
+        proxies=settings.forwarded_allow_ips,
         closed=hub.engine.stats.connections_closed,
     )
 
