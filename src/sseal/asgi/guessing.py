@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import CredentialInvalid, TooManyRequests, Unavailable
-from ..identity_sources.accounts import THREADS, Account, Accounts
 from ..limits import WINDOW, address_key
 from .services import Services
+
+if TYPE_CHECKING:
+    from ..identity_sources.accounts import Account, Accounts
 
 __all__ = ["FROM_ANYWHERE", "MAX_SLOWED", "Guesses"]
 
@@ -21,6 +23,8 @@ MAX_SLOWED: Final = 256
 SHORTEST: Final = 0.5
 """Seconds that a login waits whose name is under attack; twice as long with every failure of its address."""
 LONGEST: Final = 8.0
+SUSPECTS: Final = 2
+"""Logins of those who have failed that are worked on at once: no more places in the queue of passwords than that."""
 
 logger = logging.getLogger("sseal.audit")
 
@@ -38,8 +42,7 @@ class Guesses:
         self._services = services
         self._sleep = sleep
         self._slowed = 0
-        # Those who have failed take no more places in the queue of passwords than are worked on at once.
-        self._suspects = asyncio.Semaphore(THREADS)
+        self._suspects = asyncio.Semaphore(SUSPECTS)
 
     async def verify(self, accounts: Accounts, address: str, username: str, password: str) -> Account:
         """Return the account if the password is right; see `Accounts.verify` for the other errors.
