@@ -6,11 +6,15 @@ import math
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+import secret_watch
 from reporting import write_sections
+
+secret_watch.install()  # before anything imports what makes secrets
 
 # Debian keeps nginx in /usr/sbin, which is not on everybody's PATH.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -47,6 +51,13 @@ def _find_program(title: str, variable: str, *names: str) -> str:
             return path
     looked_for = f"{variable}={chosen}" if chosen else f"{variable}, {', '.join(names)}"
     pytest.fail(f"{title} is missing (looked for: {looked_for}); `scripts/setup --test` installs it", pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_is_logged() -> Iterator[None]:
+    """At the end of all tests of this process, search what was logged in it; servers are searched as they end."""
+    yield
+    secret_watch.check_logs()
 
 
 @pytest.fixture(scope="session")

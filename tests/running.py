@@ -18,6 +18,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
+import secret_watch
+
 SSEAL = Path(sys.executable).parent / "sseal"
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"
 PATIENCE = 600
@@ -28,12 +30,15 @@ _direct = build_opener(ProxyHandler({})).open
 
 def environment(**settings: str) -> dict[str, str]:
     """Return this environment with these ``SSEAL_*`` settings and no others."""
+    secret_watch.remember(*(value for name, value in settings.items() if "secret" in name))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SSEAL_")}
     return kept | {f"SSEAL_{name.upper()}": value for name, value in settings.items()}
 
 
 def sseal(*arguments: str, cwd: Path, stdin: str | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
+    if arguments[:1] == ("user",) and stdin is not None:
+        secret_watch.remember(*stdin.splitlines())
     return subprocess.run(
         [SSEAL, *arguments],
         cwd=cwd,
@@ -133,6 +138,7 @@ def running(folder: Path, unit: float, *arguments: str, **settings: str) -> Iter
         if process.poll() is None:
             process.kill()
         process.wait()
+        secret_watch.check(out.read_text() + err.read_text(), f"sseal {' '.join(arguments)}")
 
 
 @contextmanager
@@ -148,6 +154,8 @@ def call(
     url: str, body: object = None, *, method: str | None = None, headers: Mapping[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """Send one request; return status, headers (names in lower case) and body, errors included."""
+    if isinstance(body, dict) and isinstance(body.get("password"), str):
+        secret_watch.remember(body["password"])
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data=data, method=method, headers=dict(headers or {}))
     if data is not None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import secret_watch
 from ports import free_port
 from sseal import wire
 
@@ -67,6 +68,7 @@ def serving(*argv: str, port: int, log: Path, env: Mapping[str, str] | None = No
         if process.poll() is None:
             process.kill()
         process.wait(10.0)
+        secret_watch.check(log.read_text(errors="replace"), " ".join(map(str, argv)))
 
 
 @contextlib.contextmanager
@@ -74,7 +76,7 @@ def uvicorn(app: str, log: Path, *options: str, env: Mapping[str, str] | None = 
     """Serve ``module:app`` with plain uvicorn; tests/ and the root are importable."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--host", "127.0.0.1", *options]
-    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", secret_watch.HOOK)))
     with serving(*command, port=port, log=log, env={"PYTHONPATH": paths, **(env or {})}) as server:
         yield server
 

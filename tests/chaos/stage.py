@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 import psutil  # type: ignore[import-untyped]
 
+import secret_watch
 from running import SECRET, SSEAL, environment
 from servers import free_port
 from sseal.brokers.connect import connect as connect_broker
@@ -133,6 +134,7 @@ class Process:
         """Send it a signal and wait for its end."""
         self.send(number)
         await until(lambda: not self.running, END, f"{self.name} to end by signal {number}: {self.tail()}")
+        secret_watch.check(self.log.read_text(errors="replace"), self.name)
 
     def kill(self) -> None:
         """End it in whatever state it is; returns when it is gone."""
