@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import CredentialInvalid, TooManyRequests, Unavailable
-from ..identity_sources.accounts import THREADS, Account, Accounts
 from ..limits import WINDOW, address_key
 from .services import Services
+
+if TYPE_CHECKING:
+    from ..identity_sources.accounts import Account, Accounts
 
 __all__ = ["FROM_ANYWHERE", "MAX_SLOWED", "Guesses"]
 
@@ -39,7 +41,7 @@ class Guesses:
         self._sleep = sleep
         self._slowed = 0
         # Those who have failed take no more places in the queue of passwords than are worked on at once.
-        self._suspects = asyncio.Semaphore(THREADS)
+        self._suspects = asyncio.Semaphore(services.accounts.threads if services.accounts is not None else 1)
 
     async def verify(self, accounts: Accounts, address: str, username: str, password: str) -> Account:
         """Return the account if the password is right; see `Accounts.verify` for the other errors.
