@@ -20,6 +20,8 @@ from sseal import Hub, HubSettings, Identity, Publisher
 from sseal.auth.jwt import sign
 from sseal.testing import open_stream, request
 
+PATIENCE = 60.0
+"""Seconds to wait for an event; a busy disk takes its time over a commit."""
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"
 
 
@@ -45,9 +47,9 @@ async def arrives(app: Any, hub: Hub, path: str, headers: dict[str, str]) -> str
     """Publish to alice; return the id the event had on a stream."""
     async with open_stream(app, path, headers={"Accept": "text/event-stream", **headers}) as stream:
         assert stream.status == 200
-        assert json.loads((await stream.until("auth")).data)["subject"] == "alice"
+        assert json.loads((await stream.until("auth", PATIENCE)).data)["subject"] == "alice"
         await hub.publish("user/alice", {"hello": "world"})
-        event = await stream.until("message")
+        event = await stream.until("message", PATIENCE)
         assert json.loads(event.data) == {"hello": "world"}
         return event.last_event_id
 
@@ -70,10 +72,10 @@ async def works(broker: str) -> None:
         await arrives(app, hub, "/sse/events", {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"})
         if broker.startswith("sqlite"):
             async with open_stream(app, "/sse/events", headers=bearer) as stream:
-                await stream.until("auth")
+                await stream.until("auth", PATIENCE)
                 async with Publisher(broker) as publisher:
                     await publisher.publish("user/alice", "from elsewhere")
-                assert (await stream.until("message")).data == "from elsewhere"
+                assert (await stream.until("message", PATIENCE)).data == "from elsewhere"
         refused = await request(app, "GET", "/sse/metrics")
         assert refused.status == 404
         say("metrics", refused.json()["detail"])

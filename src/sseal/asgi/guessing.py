@@ -23,8 +23,6 @@ MAX_SLOWED: Final = 256
 SHORTEST: Final = 0.5
 """Seconds that a login waits whose name is under attack; twice as long with every failure of its address."""
 LONGEST: Final = 8.0
-SUSPECTS: Final = 2
-"""Logins of those who have failed that are worked on at once: no more places in the queue of passwords than that."""
 
 logger = logging.getLogger("sseal.audit")
 
@@ -42,7 +40,8 @@ class Guesses:
         self._services = services
         self._sleep = sleep
         self._slowed = 0
-        self._suspects = asyncio.Semaphore(SUSPECTS)
+        # Those who have failed take no more places in the queue of passwords than are worked on at once.
+        self._suspects = asyncio.Semaphore(services.accounts.threads if services.accounts is not None else 1)
 
     async def verify(self, accounts: Accounts, address: str, username: str, password: str) -> Account:
         """Return the account if the password is right; see `Accounts.verify` for the other errors.

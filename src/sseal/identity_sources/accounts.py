@@ -82,6 +82,8 @@ class Accounts:
     :raises SsealError: the file cannot be used; says which, why and what to do.
     """
 
+    threads = THREADS
+
     def __init__(self, path: str | os.PathLike[str], *, hasher: PasswordHasher | None = None) -> None:
         self._path = Path(path)
         self._hasher = hasher or PasswordHasher()

@@ -75,11 +75,11 @@ def _of_topics(connection: sqlite3.Connection, asked: Question, upto: int) -> se
         """
         SELECT json_group_array(json(found)) FROM (SELECT (
             SELECT json_group_array("offset") FROM (
-                SELECT "offset" FROM listed WHERE topic = asked.value AND "offset" > ?2 AND "offset" <= ?3
-                ORDER BY "offset" LIMIT ?4
-            )) AS found FROM json_each(?1) AS asked)
+                SELECT "offset" FROM listed WHERE topic = asked.value AND "offset" > ? AND "offset" <= ?
+                ORDER BY "offset" LIMIT ?
+            )) AS found FROM json_each(?) AS asked)
         """,
-        (texts(topics), asked.after, upto, asked.limit + 1),
+        (asked.after, upto, asked.limit + 1, texts(topics)),
     )
     return {offset for found in rows for offset in found}
 

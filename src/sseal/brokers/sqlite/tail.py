@@ -91,17 +91,17 @@ def _read(connection: sqlite3.Connection, after: int) -> tuple[str, int, int, li
         f"""
         SELECT epoch, head, trimmed, (
             SELECT json_group_array({EVENT}) FROM (
-                SELECT * FROM event WHERE "offset" > ?1 AND "offset" <= (
+                SELECT * FROM event WHERE "offset" > ? AND "offset" <= (
                     SELECT max("offset") FROM (
                         SELECT "offset", sum(bytes) OVER (ORDER BY "offset") - bytes AS before FROM (
-                            SELECT "offset", bytes FROM event WHERE "offset" > ?1 ORDER BY "offset" LIMIT ?2
+                            SELECT "offset", bytes FROM event WHERE "offset" > ? ORDER BY "offset" LIMIT ?
                         )
-                    ) WHERE before < ?3
+                    ) WHERE before < ?
                 )
             )
         ) FROM log
         """,  # noqa: S608 - a constant
-        (after, PAGE, PAGE_BYTES),
+        (after, after, PAGE, PAGE_BYTES),
     ).fetchone()
     return epoch, head, trimmed, sorted(decode(events))
 
