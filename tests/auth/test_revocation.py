@@ -142,3 +142,17 @@ def test_law_a_minter_is_nobody_else(issuer: str, subject: str, other: str) -> N
     minted = Identity(subject="42", parents=(minter(Identity(subject=subject, issuer=issuer)),), way="ticket")
     entry = revocation("subject", other)
     assert entry.concerns(minted) is (other in (subject, "42"))
+
+
+@given(st.permutations([entry for entry, *_ in CONCERNS]))
+def test_a_set_made_again_from_its_entries_ends_the_same(entries: list[Revocation]) -> None:
+    """A hub that writes back what it knows loses no revocation of those in force."""
+    known = RevocationSet()
+    for entry in entries:
+        known.add(entry)
+    again = RevocationSet()
+    for entry in known.entries():
+        again.add(entry)
+    for identity in (TOKEN, SESSION, TICKET):
+        assert again.revoked(identity) == known.revoked(identity)
+    assert sorted(map(repr, again.entries())) == sorted(map(repr, known.entries()))
