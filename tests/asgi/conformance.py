@@ -56,7 +56,8 @@ def problems_of(method: str, target: str, reply: Reply) -> list[str]:
         return [f"{reply.status} is not in the document"]
     if "$ref" in response:
         response = described()["components"]["responses"][response["$ref"].rpartition("/")[2]]
-    missing = [name for name in response.get("headers", {}) if not reply.all(name.lower())]
+    headers = response.get("headers", {}).items()
+    missing = [name for name, header in headers if header.get("required") and not reply.all(name.lower())]
     found = [f"{name} is missing" for name in missing]
     if method == "HEAD":
         return found
