@@ -52,7 +52,8 @@ class Authenticator:
         :raises CredentialInvalid: what they said is not good.
         :raises Forbidden: an ambient credential from a page whose Origin does not count.
         """
-        with self.counting_failures(ask):
+        self._check_failures(ask)
+        try:
             credential = self._services.policy.find(ways, ask.headers, ask.query)
             if credential is None:
                 raise CredentialMissing
@@ -60,6 +61,11 @@ class Authenticator:
             if identity.subject is None:
                 raise CredentialMissing
             return self._known(ask, await self._alive(identity))
+        except CredentialExpired:
+            raise
+        except CredentialInvalid:  # not `counting_failures`: every publish comes by here
+            self.count_failure(ask)
+            raise
 
     @contextmanager
     def counting_failures(self, ask: Ask) -> Iterator[None]:
@@ -69,9 +75,7 @@ class Authenticator:
 
         :raises TooManyRequests: too many of them were before; this one is not looked at.
         """
-        if ask.address:
-            limit = self._services.settings.limits.failures_per_minute_per_address
-            self._services.quotas.check(FAILURES, limit, address_key(ask.address))
+        self._check_failures(ask)
         try:
             yield
         except CredentialExpired:
@@ -79,6 +83,11 @@ class Authenticator:
         except CredentialInvalid:
             self.count_failure(ask)
             raise
+
+    def _check_failures(self, ask: Ask) -> None:
+        if ask.address:
+            limit = self._services.settings.limits.failures_per_minute_per_address
+            self._services.quotas.check(FAILURES, limit, address_key(ask.address))
 
     def count_failure(self, ask: Ask) -> None:
         """Count one refused credential; where the server does not say who asks, nobody is to suffer for it."""
