@@ -10,7 +10,7 @@ MORE_MEMORY = 16.0
 """MiB the server may have grown by after the warm-up: the allocator's arenas, and log and store until they are full.
 Measured: 1 to 5. Ten kilobytes left behind by each of the thousands of requests would be more."""
 ENOUGH = 400
-"""Complete requests by which every kind of answer has come; the rarest, 201, is one in twenty. Quiet: two seconds."""
+"""Complete requests by which every kind of answer has come: the rarest is one in fifty. They take a few seconds."""
 WARM_UP = 0.25
 """Part of the time that goes by before the first look."""
 
