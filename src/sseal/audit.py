@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["EVENTS", "MAX_TEXT", "REASONS", "Audit", "Event"]
+__all__ = ["EVENTS", "MAX_TEXT", "REASONS", "Audit", "Event", "one_line"]
 
 MAX_TEXT: Final = 512
 """Characters of a field that others choose, such as a path."""
@@ -105,10 +105,13 @@ class Audit:
             return
         for key in _FOREIGN:
             if isinstance(text := fields.get(key), str):
-                fields[key] = _one_line(self._redact(text[: 2 * MAX_TEXT]))[:MAX_TEXT]
+                fields[key] = self._redact(text[: 2 * MAX_TEXT])[:MAX_TEXT]
+        for key, value in fields.items():
+            if isinstance(value, str):
+                fields[key] = one_line(value)
         self._logger.log(event.level, name, extra=dict.fromkeys(event.fields) | fields)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Escape what would begin a line, or move a terminal's cursor, whatever format an app's log has."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -307,3 +307,22 @@ async def test_an_app_may_refuse_for_reasons_of_its_own(
     assert await bench.try_stream("/events", SAME) == 401
     assert [(fields["reason"], fields["detail"]) for _, fields in lines(caplog)] == [("unknown", "no badge")] * 2
     assert bench.engine.audit.refused["unknown"] == 2
+
+
+async def test_a_name_that_users_choose_begins_no_line_either(desk: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Subjects come from an issuer, who may let people choose them."""
+    assert (await desk.ask("GET", "/admin/stats", bearer("mallory\nadmin_minted"))).status == 403
+    ((name, fields),) = lines(caplog)
+    assert (name, fields["subject"]) == ("admin_refused", "mallory\\nadmin_minted")
+
+
+async def test_a_failed_request_begins_no_line(make_bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does the path in the line about a fault of the app's own way in."""
+
+    async def broken(_: object) -> None:
+        raise RuntimeError("the session database is away")
+
+    bench = await make_bench(authenticate=broken)
+    assert (await bench.ask("DELETE", "/admin/connections/x%0Aevil", SAME)).status == 500
+    (record,) = [each for each in caplog.records if each.name == "sseal.asgi"]
+    assert record.getMessage() == "request failed: DELETE /admin/connections/x\\nevil"
