@@ -152,3 +152,14 @@ def test_names_that_are_compared_have_a_bound() -> None:
     for number in range(MAX_SHARED + 5):
         rates.hit(1, str(number))
     assert len(rates.uncompared(2 * MAX_SHARED)) == MAX_SHARED
+
+
+def test_what_is_taken_back_after_its_minute_is_no_credit() -> None:
+    """Logins begun in one minute and good in the next leave nobody more guesses than others have."""
+    clock = ManualClock(wall=59.9)
+    rates = RateLimiter(clock)
+    assert all(rates.hit(5, "login", "a") for _ in range(5))
+    clock.advance(0.2)
+    for _ in range(5):
+        rates.hit(5, "login", "a", by=-1)
+    assert [rates.hit(5, "login", "a") for _ in range(6)] == [True] * 5 + [False]

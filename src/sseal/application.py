@@ -186,6 +186,7 @@ class Hub:
             named = error.field == "store" and self.settings.store is None  # then one setting stands for both
             shown_as = InvalidInput("broker", error.problem) if named else error
             self._failed, self._starting = (self._clock.monotonic(), shown_as), None
+            logger.error("the hub cannot start: %s", shown_as)  # noqa: TRY400 - it names its own cause
             raise shown_as from None
         self._chain_signals()
         logger.info("hub started", extra={"node": self.engine.node, "broker": shown(self.settings.broker)})

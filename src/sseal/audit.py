@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["EVENTS", "MAX_TEXT", "REASONS", "Audit", "Event"]
+__all__ = ["EVENTS", "MAX_TEXT", "REASONS", "Audit", "Event", "one_line"]
 
 MAX_TEXT: Final = 512
 """Characters of a field that others choose, such as a path."""
@@ -98,10 +98,20 @@ class Audit:
         event = EVENTS[name]
         self.counts[name] += 1
         if name == "credential_refused":
+            if fields["reason"] not in self.refused:
+                fields["reason"] = "unknown"  # an app's own `authenticate=` may say what it likes; the detail tells
             self.refused[str(fields["reason"])] += 1
         if not self._logger.isEnabledFor(event.level):
             return
         for key in _FOREIGN:
             if isinstance(text := fields.get(key), str):
                 fields[key] = self._redact(text[: 2 * MAX_TEXT])[:MAX_TEXT]
+        for key, value in fields.items():
+            if isinstance(value, str):
+                fields[key] = one_line(value)
         self._logger.log(event.level, name, extra=dict.fromkeys(event.fields) | fields)
+
+
+def one_line(text: str) -> str:
+    """Escape what would begin a line, or move a terminal's cursor, whatever format an app's log has."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

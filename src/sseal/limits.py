@@ -72,8 +72,8 @@ class Limits:
     :param publishes_per_minute_per_subject: events published over HTTP: 1,000 a second is a fifth of what one hub
         takes, and no back end that is not told to be one needs more.
     :param tickets_per_minute_per_subject: tickets minted; as many as connects.
-    :param sessions_per_minute_per_subject: session cookies for bearer tokens, at all hubs together: each may become a
-        revocation, which every hub remembers for the life of a session.
+    :param sessions_per_minute_per_subject: session cookies, by login and for bearer tokens, at all hubs together: each
+        is a record, and may become a revocation, which every hub remembers for the life of a session.
     :param http_connections: connections that are no streams; one more closes the one that has waited longest without
         a request. Requests take milliseconds: 4,096 at once are some hundred thousand a second.
     :param http_connections_per_address: those of one client address, proxies not counted; one more is closed. A browser
@@ -151,7 +151,7 @@ class RateLimiter:
         if not per_minute:
             return True
         key = self._key(names)
-        count = self._counts.get(key, 0) + by
+        count = max(0, self._counts.get(key, 0) + by)  # what is taken back may have been counted in the minute before
         self._counts[key] = count
         if self._hubs > 1 and count * 4 * self._hubs >= per_minute:
             self._share(key, names)

@@ -17,6 +17,7 @@ from asgi.conftest import Bench, MakeBench
 from asgi.driver import ADMIN, SAME, STREAM, T0, bearer, token
 from jwks_server import JwksServer
 from sseal.audit import EVENTS, MAX_TEXT, REASONS, Audit
+from sseal.errors import CredentialInvalid
 from sseal.identity_sources.accounts import Accounts
 
 PASSWORD = "correct horse battery staple"
@@ -284,3 +285,44 @@ def test_the_page_lists_every_event_with_its_fields() -> None:
     assert listed == {name: (logging.getLevelName(event.level).lower(), event.fields) for name, event in EVENTS.items()}
     reasons = [row[0].strip("`") for row in rows if len(row) == 2]
     assert [reason for reason in reasons if reason in REASONS] == list(REASONS)
+
+
+async def test_no_text_of_a_client_begins_a_line(desk: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A mounted hub's lines are written in whatever format the app has, so what moves a cursor is escaped before."""
+    await desk.ask("DELETE", "/admin/connections/x%0Aevil%1B%5B2J%E2%80%A8", bearer(exp=T0 - 1))
+    ((name, fields),) = lines(caplog)
+    assert (name, fields["path"]) == ("credential_refused", "/admin/connections/x\\nevil\\x1b[2J\\u2028")
+
+
+async def test_an_app_may_refuse_for_reasons_of_its_own(
+    make_bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An `authenticate=` that names a reason nobody else knows gets its 401, counted as an unknown one."""
+
+    async def own(_: object) -> None:
+        raise CredentialInvalid("no badge", way="own", kind="badge")
+
+    bench = await make_bench(authenticate=own)
+    assert (await bench.ask("POST", "/auth/sse", SAME, json={})).status == 401
+    assert await bench.try_stream("/events", SAME) == 401
+    assert [(fields["reason"], fields["detail"]) for _, fields in lines(caplog)] == [("unknown", "no badge")] * 2
+    assert bench.engine.audit.refused["unknown"] == 2
+
+
+async def test_a_name_that_users_choose_begins_no_line_either(desk: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Subjects come from an issuer, who may let people choose them."""
+    assert (await desk.ask("GET", "/admin/stats", bearer("mallory\nadmin_minted"))).status == 403
+    ((name, fields),) = lines(caplog)
+    assert (name, fields["subject"]) == ("admin_refused", "mallory\\nadmin_minted")
+
+
+async def test_a_failed_request_begins_no_line(make_bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does the path in the line about a fault of the app's own way in."""
+
+    async def broken(_: object) -> None:
+        raise RuntimeError("the session database is away")
+
+    bench = await make_bench(authenticate=broken)
+    assert (await bench.ask("DELETE", "/admin/connections/x%0Aevil", SAME)).status == 500
+    (record,) = [each for each in caplog.records if each.name == "sseal.asgi"]
+    assert record.getMessage() == "request failed: DELETE /admin/connections/x\\nevil"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asgi.conftest import Bench, MakeBench
-from asgi.driver import PATIENCE, SECRET, STREAM, HandClock, Stream, bearer
+from asgi.driver import PATIENCE, SECRET, STREAM, HandClock, Stream, bearer, request
 from redis_servers import RedisServer, redis_server
 from servers import free_port
 from sseal import Hub, HubSettings
@@ -86,6 +86,22 @@ async def test_a_log_that_can_never_be_used_stops_the_start(tmp_path: Path) -> N
         with pytest.raises(InvalidInput, match=r"broker: .*maxmemory-policy is allkeys-lru.*noeviction"):
             await hub.start()
         await hub.aclose()
+
+
+@pytest.mark.parametrize("target", ["/healthz", "/events", "/auth/sse"])
+async def test_why_a_hub_cannot_start_is_told_to_its_operator_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str
+) -> None:
+    """Callers learn of no path, server or setting, and that it is no fault of their request; the log has it all."""
+    file = tmp_path / "private" / "hub.db"
+    file.parent.mkdir()
+    file.write_bytes(b"no database" * 1000)
+    hub = Hub(HubSettings(broker=f"sqlite:///{file}", handle_signals=False))
+    reply = await request(hub.asgi, "GET", target)
+    assert (reply.status, reply.json["code"]) == (500, "internal")
+    assert b"private" not in reply.body
+    assert b"broker" not in reply.body
+    assert f"the hub cannot start: broker: {file} is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["frozen", "killed"])

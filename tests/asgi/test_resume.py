@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from asgi.conftest import Bench, HubServer, MakeBench
-from asgi.driver import STREAM, T0, Stream, bearer
+from asgi.driver import SAME, STREAM, T0, Stream, bearer
+from sseal import Identity
 
 ALIEN = "zzzzzzzz"
 
@@ -280,3 +281,21 @@ async def test_a_browser_comes_back_over_a_socket(hub_server: HubServer) -> None
     assert new.status == 200
     assert [(await new.event()).type for _ in range(2)] == ["auth", "message"]  # type: ignore[union-attr]
     assert (await old.rest())[-1].json["reason"] == "superseded"
+
+
+async def test_an_ended_family_is_not_remembered_for_a_year(make_bench: MakeBench) -> None:
+    """Its record is gone: only streams that are open now are left to end, so nobody fills hubs with ended families."""
+
+    async def own(_: object) -> Identity:
+        return Identity(subject="alice")
+
+    bench = await make_bench(authenticate=own)
+    address, _, one = await first(bench, SAME)
+    _, two = await back(bench, address, one)
+    stream, _ = await back(bench, address, two)
+    assert await refused(bench, address, one)
+    assert (await stream.rest())[-1].json["reason"] == "revoked"
+    (ended,) = bench.engine.revocations.entries()
+    assert ended.kind == "family"
+    assert T0 + 2 * bench.hub.settings.cut_off_after <= ended.expires_at <= T0 + bench.hub.settings.resume_ttl
+    assert await refused(bench, address, two)

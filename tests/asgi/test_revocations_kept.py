@@ -229,3 +229,29 @@ async def test_a_server_that_takes_no_writes_passes_revocations_on(server: Redis
         return await names(two) == ["subject:mallory"]
 
     await until(written)
+
+
+async def test_a_lost_log_is_noticed_after_its_newest_entry_has_run_out(tmp_path: Path, make_bench: MakeBench) -> None:
+    """The newest is often a logout, over after hours; what was revoked for a year before it must come back."""
+    bench = await make_bench(broker=f"sqlite:///{tmp_path}/hub.db")
+    await bench.hub._revocations.apply(Revocation(kind="token", value="jti:long", at=T0, expires_at=T0 + 6000))
+    await bench.hub._revocations.apply(Revocation(kind="token", value="session:short", at=T0, expires_at=T0 + 60))
+
+    async def read() -> bool:
+        return bench.hub._revocations._seen == 2
+
+    await until(read)
+    bench.clock.turn(61)
+    await bench.hub._revocations.follow()
+    connection = sqlite3.connect(tmp_path / "hub.db")
+    connection.execute("DELETE FROM revocation")
+    connection.execute("UPDATE store SET revoked = 0")
+    connection.commit()
+    connection.close()
+    await bench.hub._revocations.follow()
+
+    async def written() -> bool:
+        return bool(await names(bench))
+
+    await until(written)
+    assert await names(bench) == ["token:jti:long"]

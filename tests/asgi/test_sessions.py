@@ -266,3 +266,20 @@ async def test_a_session_cookie_needs_no_stream_header(desk: Bench) -> None:
     """A cookie stream is opened by whatever asks from our own page."""
     cookie = {"cookie": (await login(desk)).cookie, **SAME, **STREAM}
     assert await desk.try_stream("/events", cookie) == 200
+
+
+async def test_logins_are_sessions_like_others_and_as_limited(make_bench: MakeBench, tmp_path: Path) -> None:
+    """Whoever knows a password fills neither the store with sessions nor every hub with revocations of them."""
+    path = tmp_path / "accounts.sqlite"
+    accounts = Accounts(path, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    for name in ("alice", "bob"):
+        accounts.add(name, PASSWORD)
+    accounts.close()
+    limits = {"sessions_per_minute_per_subject": 2}
+    bench = await make_bench(accounts=str(path), insecure_cookies=True, limits=limits)
+    replies = [await login(bench) for _ in range(4)]
+    assert [reply.status for reply in replies] == [200, 200, 429, 429]
+    assert replies[-1].header("ratelimit-policy") == '"sessions-per-subject";q=2;w=60'
+    assert (await login(bench, "bob")).status == 200
+    bench.clock.turn(60)
+    assert (await login(bench)).status == 200

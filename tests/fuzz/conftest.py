@@ -44,14 +44,19 @@ class Fuzz:
         """Return the seconds of one part of the fuzzing."""
         return self.seconds * SHARES[part]
 
-    def run(self, attack: Callable[[T], None], examples: st.SearchStrategy[T], seconds: float) -> int:
-        """Try examples until the time is over; return how many. A failing one is shrunk and shown."""
+    def run(
+        self, attack: Callable[[T], None], examples: st.SearchStrategy[T], seconds: float, *, least: int = 1
+    ) -> int:
+        """Try examples until the time is over; return how many. A failing one is shrunk and shown.
+
+        :param least: examples that are tried however long they take: a busy machine shall not try too few.
+        """
         count, failed = 0, False
         end = monotonic() + seconds
 
         def counted(example: T) -> None:
             nonlocal count, failed
-            if count and monotonic() > end and not failed:
+            if count >= least and monotonic() > end and not failed:
                 return  # the rest of a round for which there is no time; a failure is shrunk all the same
             count += 1
             try:
@@ -61,7 +66,7 @@ class Fuzz:
                 raise
 
         rounds = 0
-        while rounds == 0 or monotonic() < end:
+        while count < least or monotonic() < end:
             test = settings(
                 max_examples=ROUND,
                 deadline=None,

@@ -215,3 +215,17 @@ async def test_a_server_that_became_a_replica_is_lost(nodes: Nodes, time_unit: f
     finally:
         nodes.server.command("REPLICAOF", "NO", "ONE")
     await until(lambda: one.store.lost_since is None)
+
+
+async def test_what_has_expired_goes_from_behind_what_has_not(nodes: Nodes, time_unit: float) -> None:
+    """One revocation for a year does not keep all the logouts after it in the server for so long."""
+    store = (await nodes.node("one")).store
+    await store.revoke(b"long", later())
+    await asyncio.gather(*[store.revoke(b"short", later(time_unit)) for _ in range(150)])
+    while len(await store.revocations(0)) > 1:
+        await asyncio.sleep(0.01)
+    for _ in range(2):
+        await store.revoke(b"long", later())
+    assert int(nodes.server.command("XLEN", "sseal:revocations")) == 3
+    assert int(nodes.server.command("ZCARD", "sseal:revocations:ends")) == 3
+    assert [record for _, record in await store.revocations(0)] == [b"long"] * 3

@@ -410,3 +410,20 @@ async def test_what_leases_hold_has_a_bound(opened: Opener) -> None:
         await one.enter("a", {("t", "1"): b""})
     assert await one.enter("a", {("s", "1"): None}) == {"s": 1}
     assert await one.enter("a", {("t", "1"): b""}) == {"t": 1}
+
+
+async def test_a_node_that_reads_no_mail_keeps_none_from_the_others(
+    opened: Opener, path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks a hub that was killed a moment ago, again and again, does not part those that live."""
+    monkeypatch.setattr(messages, "MAX_MAIL", 2)
+    store, _ = await opened("n1")
+    _, recorder = await opened("n2")
+    with closing(sqlite3.connect(path, timeout=5.0)) as connection, connection:
+        connection.execute("INSERT INTO node VALUES ('killed', ?)", (int(clock.wall() * 1e6),))
+    for _ in range(2):
+        assert await store.send("killed", b"x")
+    with pytest.raises(Unavailable):
+        await store.send("killed", b"x")
+    assert await store.send("n2", b"hello")
+    await eventually(lambda: recorder.letters == [b"hello"], "the letter")

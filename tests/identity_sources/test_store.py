@@ -113,3 +113,15 @@ class StoreAgainstDict(RuleBasedStateMachine):
 
 
 TestStoreAgainstDict = StoreAgainstDict.TestCase
+
+
+async def test_the_revocation_log_has_a_bound_too(clock: HandClock) -> None:
+    """Beyond it a revocation is refused, which the hub that applied it already tells; expired ones make room."""
+    store = MemoryStore(clock, max_records=2)
+    for end in (T0 + 10, T0 + 99):
+        await store.revoke(b"r", end)
+    with pytest.raises(Unavailable) as caught:
+        await store.revoke(b"r", T0 + 99)
+    assert caught.value.code == "store_full"
+    clock.turn(10)
+    assert await store.revoke(b"r", T0 + 99) == 3

@@ -131,6 +131,10 @@ async def test_the_scheme_is_that_of_the_nearest_proxy(values: list[str], scheme
         ("proto=https", PROXY, "https"),
         (f"for={CLIENT} proto=https", PROXY, "http"),  # a semicolon is missing
         (f'for="{CLIENT}', PROXY, "http"),
+        (f'for="198.51.100.1, for={CLIENT};proto=https', CLIENT, "https"),  # the client left a quote open
+        (f'for=198.51.100.1;x=", for="{CLIENT}";proto=https', CLIENT, "https"),
+        (f"::::, for={CLIENT}, for={INNER}", CLIENT, "http"),
+        (f'for="198.51.100.1, for={INNER}", for={INNER}', INNER, "http"),  # all of one string, and no address
         (f"for={CLIENT},", PROXY, "http"),  # the nearest proxy did not say
         (";;", PROXY, "http"),
         ("", PROXY, "http"),

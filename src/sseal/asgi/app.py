@@ -82,6 +82,8 @@ class HubApp:
             if scope["type"] != "http":
                 raise
             # Alive is what the process is; and an EventSource must outlive a hub that is not ready yet (W35).
+            if not isinstance(error, Unavailable):  # it names files and servers, which are no caller's business
+                error = SsealError("the hub cannot start; its log says why")
             if not isinstance(error, Unavailable) or not _answered_anyway(scope):
                 await problem(error)(scope, receive, send)
                 return

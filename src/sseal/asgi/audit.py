@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.types import Scope
 
-from ..audit import Audit
+from ..audit import Audit, one_line
 from ..auth.identity import Identity
 from ..errors import CredentialInvalid, CredentialMissing, Forbidden, SsealError, TooManyRequests
 from ..identity_sources.tickets import SpentTicket, VoidToken
@@ -23,7 +23,7 @@ class UnredactedQuery(CredentialInvalid):
 
 def redacted_path(scope: Scope) -> str:
     """Return the path of a request with a ticket in it blanked out, and without its query."""
-    path: str = scope["path"]
+    path = one_line(scope["path"])
     head, found, tail = path.rpartition("/events/")
     return f"{head}{found}[ticket]" if found and tail else path
 

@@ -104,6 +104,7 @@ class AuthEndpoints:
             issued_at=began,  # what is revoked while the password is checked stays revoked
             way="password",
         )
+        await self._check_session_rate(identity)
         return await self._new_session(ask, identity)
 
     async def _verify(self, username: str, password: str, address: str) -> Account:

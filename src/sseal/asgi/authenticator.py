@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -234,8 +235,11 @@ class Authenticator:
             path=redacted_path(ask.scope),
         )
         if identity.family is not None:
-            now = self._services.clock.wall()
-            ends = identity.expires_at or now + self._services.settings.revocation_ttl
+            now, settings = self._services.clock.wall(), self._services.settings
+            # Its record is gone, so nothing grows from it any more: what is left to end are its open streams, at hubs
+            # that may not have heard yet. Remembered for longer, it would be a way to fill every hub's memory.
+            kept = max(settings.resume_ttl, 2 * settings.cut_off_after) if settings.cut_off_after else math.inf
+            ends = min(identity.expires_at or math.inf, now + min(kept, settings.revocation_ttl))
             await self._services.revoke(Revocation(kind="family", value=identity.family, at=now, expires_at=ends))
 
     async def _alive(self, identity: Identity) -> Identity:

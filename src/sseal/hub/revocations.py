@@ -98,6 +98,8 @@ class Revocations:
         """
         async with self._reading:
             entries: Entries = []
+            # An entry that has run out is in no log, and so is no sign of one that is whole.
+            anew = anew or (self._last is not None and self._last[2] <= self._clock.wall())
             if not anew:
                 # The last entry once more: if it is not there, neither may be what came before it.
                 entries = await self._store.revocations(self._seen if self._last is None else self._seen - 1)

@@ -198,6 +198,8 @@ class MemoryStore:
         """Append to the revocation log."""
         now = self._clock.wall()
         self._log = [entry for entry in self._log if entry[2] > now]
+        if len(self._log) >= self._max:
+            raise Unavailable("the store is full", code="store_full", retry_after=5.0)
         self._last += 1
         self._log.append((self._last, record, expires_at))
         if self._heard is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -30,6 +30,8 @@ Hop = tuple[str, str]
 _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PAIR: Final = re.compile(rf'({_NAME})=({_NAME}|"(?:[^"\\]|\\.)*")')
 _ELEMENT: Final = re.compile(rf"\s*(?:{_PAIR.pattern})?(?:\s*;\s*(?:{_PAIR.pattern})?)*\s*")
+_COMMAS: Final = 4
+"""Commas that one element of ``Forwarded`` may hold in quoted strings; no proxy writes any."""
 
 
 class Proxies:
@@ -59,7 +61,7 @@ class Proxies:
         await self._app(scope, receive, send)
 
     def _apply(self, scope: Scope) -> None:
-        for client, scheme in reversed(self._hops(scope["headers"])):
+        for client, scheme in self._hops(scope["headers"]):
             if scheme in ("http", "https"):
                 scope["scheme"] = scheme
             address = _address(client)
@@ -110,31 +112,33 @@ def _joined(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str:
     return ",".join(value.decode("latin-1") for name, value in headers if name == wanted)
 
 
-def _x_forwarded(headers: Sequence[tuple[bytes, bytes]]) -> list[Hop]:
-    """Return the hops of ``X-Forwarded-For``; the scheme is that of the nearest proxy."""
-    clients = _joined(headers, b"x-forwarded-for")
+def _x_forwarded(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[Hop]:
+    """Yield the hops of ``X-Forwarded-For``, the nearest first; the scheme is that of the nearest proxy."""
     scheme = _joined(headers, b"x-forwarded-proto").rpartition(",")[2].strip().lower()
-    hops = [(client, "") for client in clients.split(",")] if clients else [("", "")]
-    return [*hops[:-1], (hops[-1][0], scheme)]
+    for client in reversed(_joined(headers, b"x-forwarded-for").split(",")):
+        yield client, scheme
+        scheme = ""
 
 
-def _forwarded(headers: Sequence[tuple[bytes, bytes]]) -> list[Hop]:
-    """Return the hops of ``Forwarded`` (RFC 7239 section 4); none when it cannot be read."""
+def _forwarded(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[Hop]:
+    """Yield the hops of ``Forwarded`` (RFC 7239 section 4), the nearest first, as far as they can be read.
+
+    What stands left of a hop may be the client's: a quote that it leaves open must not hide who it is, else its
+    requests would count as the proxy's own.
+    """
     text = _joined(headers, b"forwarded")
-    hops: list[Hop] = []
-    end = 0
     while text:
-        match = _ELEMENT.match(text, end)
-        assert match is not None  # it matches nothing at all too
+        start, match = len(text), None
+        for _ in range(1 + _COMMAS):
+            start = text.rfind(",", 0, start)
+            match = _ELEMENT.fullmatch(text, start + 1)
+            if match is not None or start < 0:
+                break
+        if match is None:
+            return
         pairs = {name.lower(): _unquoted(value) for name, value in _PAIR.findall(match[0])}
-        hops.append((pairs.get("for", ""), pairs.get("proto", "").lower()))
-        end = match.end()
-        if end == len(text):
-            break
-        if text[end] != ",":
-            return []
-        end += 1
-    return hops
+        yield pairs.get("for", ""), pairs.get("proto", "").lower()
+        text = text[: max(0, start)]
 
 
 def _unquoted(value: str) -> str:

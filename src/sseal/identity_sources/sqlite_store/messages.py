@@ -19,7 +19,7 @@ PAGE: Final = 5_000
 MAIL_LIFETIME: Final = 10.0
 """Seconds unread mail is kept: whoever sent it has given up long before (W42)."""
 MAX_MAIL: Final = 256
-"""Messages that wait for their nodes at once."""
+"""Messages that wait for one node at once: a node that was killed a moment ago must not keep mail from the others."""
 MAX_BODY: Final = 1024 * 1024
 
 Letter = tuple[str, bytes]
@@ -88,17 +88,17 @@ def leave(connection: sqlite3.Connection, nodes: Sequence[str]) -> list[None]:
 def send(connection: sqlite3.Connection, letters: Sequence[Letter], now: int) -> list[bool | Unavailable]:
     """Put mail into the file for nodes that are alive; tell of each whether it is."""
     names = alive(connection, now)
-    (waiting,) = connection.execute("SELECT count(*) FROM mail WHERE expires_at > ?", (now,)).fetchone()
+    waiting = dict(connection.execute("SELECT node, count(*) FROM mail WHERE expires_at > ? GROUP BY node", (now,)))
     results: list[bool | Unavailable] = []
     for node, body in letters:
         if node not in names:
             results.append(False)
-        elif waiting >= MAX_MAIL:
-            results.append(Unavailable("too much mail waits for other hubs", code="mail_full"))
+        elif waiting.get(node, 0) >= MAX_MAIL:
+            results.append(Unavailable("too much mail waits for that hub", code="mail_full"))
         else:
             ends = now + micros(MAIL_LIFETIME)
             connection.execute("INSERT INTO mail (node, body, expires_at) VALUES (?, ?, ?)", (node, body, ends))
-            waiting += 1
+            waiting[node] = waiting.get(node, 0) + 1
             results.append(True)
     return results
 
