@@ -319,6 +319,7 @@ def _tune(stream: socket.SocketType) -> None:
         for option, value in KEEPALIVE:
             stream.setsockopt(socket.IPPROTO_TCP, option, value)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+        stream.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
     except OSError as error:
         logger.debug("socket option not set: %s", error)
 
