@@ -242,6 +242,14 @@ async def test_the_canary_is_never_seen(bench: Bench) -> None:
     assert (await stream.event()).data == "hello"
 
 
+async def test_a_long_name_is_not_looked_at(bench: Bench) -> None:
+    """A target of a megabyte is refused before any character of it is encoded, which would hold up everybody."""
+    body = {"targetUserId": "%" * 600_000, "message": "x"}
+    reply = await bench.ask("POST", "/notifications", SHOP, json=body)
+    assert (reply.status, reply.json["field"]) == (400, "targetUserId")
+    assert "has 600000 characters" in reply.json["detail"]
+
+
 async def test_a_notification_has_the_shape_of_old(bench: Bench) -> None:
     """`{"type","message","timestamp","sender"}` on the user's topic, answered with success and id."""
     stream = bench.stream("/events", bearer("42"))

@@ -41,3 +41,14 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     length = (b"content-length", b"%d" % len(answer))
     await send({"type": "http.response.start", "status": 200, "headers": [length]})
     await send({"type": "http.response.body", "body": answer})
+
+
+async def with_websocket(scope: Any, receive: Any, send: Any) -> None:
+    """Accept a WebSocket and close it after a moment; answer requests as `echo`."""
+    if scope["type"] != "websocket":
+        await echo(scope, receive, send)
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.sleep(0.2)
+    await send({"type": "websocket.close"})

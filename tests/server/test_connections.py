@@ -22,7 +22,7 @@ from running import PATIENCE, Running, call, eventually, serving
 from server.test_serve import NO_LIMITS, issue
 from sseal.identity_sources.accounts import Accounts
 from sseal.limits import address_key
-from sseal.server.connections import proxies
+from sseal.server.connections import Connections, HttpLimits, proxies
 
 MANY_LOGINS = {"limits__logins_per_minute_per_address": "0", "limits__logins_per_minute_per_user": "0"}
 
@@ -294,6 +294,90 @@ def test_a_certificate_is_reloaded_on_sighup(workers: str, tmp_path: Path, time_
 
         eventually(renewed, PATIENCE * time_unit, "the new certificate")
         assert server.end() == 0
+
+
+def test_handshakes_count_as_connections(tmp_path: Path, time_unit: float) -> None:
+    """A client that begins no handshake has as many connections as one that sends no request, and no more."""
+    key, chain = certificate(tmp_path, "hub")
+    files = ("--tls-cert-file", str(chain), "--tls-key-file", str(key))
+    options = {"limits__http_connections_per_address": "10", "forwarded_allow_ips": ""}
+    with serving(tmp_path, time_unit, *files, **options) as server:
+        silent = [connect(server) for _ in range(15)]
+        eventually(lambda: sum(map(is_closed, silent)) == 5, PATIENCE * time_unit, "five to be closed")
+        for client in silent:
+            client.close()
+        eventually(lambda: len(secured(server)) > 0, PATIENCE * time_unit, "a free place")
+        for _ in range(50):
+            assert secured(server).startswith(b"HTTP/1.1 200 OK")
+
+
+def secured(server: Running, raw: bytes = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") -> bytes:
+    """Send a request over TLS and return the answer, nothing if there is none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with contextlib.suppress(OSError), context.wrap_socket(socket.create_connection(("127.0.0.1", server.port))) as it:
+        it.sendall(raw)
+        return it.recv(65536)
+    return b""
+
+
+def test_a_stream_over_tls_takes_little_from_its_client(tmp_path: Path, time_unit: float) -> None:
+    """What comes behind the request is no request; more than 4 KiB of it ends the stream (W33)."""
+    key, chain = certificate(tmp_path, "hub")
+    files = ("--tls-cert-file", str(chain), "--tls-key-file", str(key))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with serving(tmp_path, time_unit, *files, **NO_LIMITS) as server:
+        head = f"GET /events?topic=a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {issue()}\r\n\r\n".encode()
+        surplus = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+        with context.wrap_socket(connect(server)) as client:
+            client.sendall(head)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
+            client.sendall(surplus * 50)
+            time.sleep(0.2)  # they would be answered
+            assert not [record for record in server.records() if record["message"] == "stream closed"]
+            with contextlib.suppress(OSError):
+                client.sendall(surplus * 500)
+            assert server.wait_for_record(message="stream closed")["reason"] == "client_gone"
+            assert not [record for record in server.records() if record.get("path") == "/healthz"]
+
+
+class Waiting:
+    """A connection that waits for a request."""
+
+    due = 0.0
+
+    def __init__(self) -> None:
+        self.transport: Any = self
+        self.aborted = False
+
+    def abort(self) -> None:
+        """Note that it was closed."""
+        self.aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        """Have nothing to be read."""
+        return 0
+
+    def expire(self) -> str:
+        """Never be over."""
+        raise AssertionError
+
+
+async def test_who_has_waited_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has just had a request is not in the way of those that wait longer."""
+    monkeypatch.setattr("sseal.server.connections.PATIENCE", 0.0)
+    connections = Connections(set(), HttpLimits(connections=2), lambda address: False)
+    busy, idle, late = Waiting(), Waiting(), Waiting()
+    assert connections.enter(busy, "192.0.2.1")
+    connections.serve(busy)
+    connections.wait(busy)  # the answer came before the end of the body
+    assert connections.enter(idle, "192.0.2.2")
+    connections.wait(busy)  # and this is that end
+    assert connections.enter(late, "192.0.2.3")
+    assert (busy.aborted, idle.aborted) == (False, True)
+    connections.leave(busy)
+    connections.leave(late)
 
 
 def test_answers_carry_the_headers_that_protect_them(tmp_path: Path, time_unit: float) -> None:

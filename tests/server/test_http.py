@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
+from server.http_apps import echo
 from servers import Server, uvicorn
 from sseal.server.heads import MAX_LINES
-from sseal.server.protocol import MAX_PIPELINED
+from sseal.server.protocol import MAX_CHUNKS, MAX_PIECE, MAX_PIPELINED, StreamProtocol
 
 OPTIONS = ("--http", "sseal.server.uvicorn:StreamProtocol", "--ws", "none", "--timeout-keep-alive", "1")
 PATIENCE = 20.0
@@ -74,6 +77,14 @@ REFUSED = {
     "gzip, chunked": (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     "chunked, gzip": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
     "gzip": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n"),
+    "gzip and chunked in lines of their own": (
+        501,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    "identity before chunked": (
+        501,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
     "chunked twice": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
     "chunked, HTTP/1.0": (400, b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     "chunked and a length": (
@@ -102,6 +113,7 @@ REFUSED = {
     "a target that is no path": (400, b"GET a/b HTTP/1.1\r\nHost: a\r\n\r\n"),
     "a user in the target": (400, b"GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
     "CONNECT": (501, b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "CONNECT to a path": (501, b"CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n"),
     "too many lines": (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * MAX_LINES + b"\r\n"),
     "a chunk size with a space": (400, CHUNKED + b"1 \r\na\r\n0\r\n\r\n"),
     "a chunk size in C": (400, CHUNKED + b"0x1\r\na\r\n0\r\n\r\n"),
@@ -324,3 +336,71 @@ async def test_who_does_not_read_an_answer_is_cut_off(server: Server) -> None:
     assert cut < 8_000_000
     for client in connections:
         client.close()
+
+
+async def test_a_request_that_was_answered_gets_no_second_answer(server: Server) -> None:
+    """When the rest of its body is malformed, it is closed: a proxy would take a refusal for the next answer."""
+    head = b"POST /unread HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+    assert [status for status, _ in answers(await exchange(server.port, head, b"no size\r\n"))] == [200]
+
+
+async def test_http_1_0_hears_of_no_100(server: Server) -> None:
+    """It does not know such answers, and would take one for the answer."""
+    raw = b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na"
+    assert [status for status, _ in answers(await exchange(server.port, raw))] == [200]
+
+
+async def test_the_kernel_takes_little_of_an_answer_nobody_reads(server: Server) -> None:
+    """A few hundred KiB, not what its buffer may grow to: a client has hundreds of connections."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+        most, end = 0, time.monotonic() + 0.8  # it is cut off after a second
+        while time.monotonic() < end:
+            most = max(most, unsent(server.port, client.getsockname()[1]))
+            await asyncio.sleep(0.02)
+    assert 0 < most < 512 * 1024
+
+
+def unsent(port: int, client: int) -> int:
+    """Return how many bytes the kernel holds for a client of a local server."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues = line.split()[:5]
+        if (int(local.split(":")[1], 16), int(remote.split(":")[1], 16)) == (port, client):
+            return int(queues.split(":")[0], 16)
+    return 0
+
+
+async def test_nothing_that_comes_with_a_websocket_is_a_request(tmp_path: Path) -> None:
+    """Bytes in the segment of its handshake are neither answered nor run."""
+    options = ("--http", "sseal.server.uvicorn:StreamProtocol", "--ws", "wsproto")
+    with uvicorn("server.http_apps:with_websocket", tmp_path / "log", *options) as server:
+        upgrade = (
+            b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        heard = await exchange(server.port, upgrade + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+    assert heard.startswith(b"HTTP/1.1 101 ")
+    assert heard.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_body_of_many_small_chunks_is_parsed_a_little_at_a_time() -> None:
+    """A turn of the event loop takes a few thousand chunks of what was read, and the body still arrives whole."""
+    turns: list[int] = []
+
+    class Counted(StreamProtocol):
+        def _take(self, data: bytes, start: int) -> None:
+            super()._take(data, start)
+            turns.append(self._chunks)
+
+    config = Config(echo, http=Counted, ws="none", lifespan="off", log_config=None)
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: Counted(config, state, {}), "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        found = answers(await exchange(port, CHUNKED + b"1\r\na\r\n" * 200_000 + b"0\r\n\r\n"))
+    assert found[0][1]["body"] == "a" * 200_000
+    assert max(turns) < 2 * MAX_CHUNKS + MAX_PIECE // 6

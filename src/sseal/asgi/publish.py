@@ -12,7 +12,7 @@ from ..auth.identity import Identity
 from ..brokers import Draft
 from ..errors import Forbidden, InvalidInput, TooLarge
 from ..publisher import EventBody, body_to_draft, draft
-from ..topics import user_topic
+from ..topics import MAX_TOPIC_LENGTH, user_topic
 from .answers import Answer
 from .ask import Ask
 from .authenticator import Authenticator
@@ -64,6 +64,10 @@ class PublishEndpoints:
         identity = await self._authenticator.caller(ask)
         limits = self._services.settings.limits
         body = await ask.body(receive, _NOTIFICATION, limit=limits.body)
+        if len(body.target) > MAX_TOPIC_LENGTH:  # before each character is looked at: a body holds a million
+            raise InvalidInput(
+                "targetUserId", f"has {len(body.target)} characters, at most {MAX_TOPIC_LENGTH} are allowed"
+            )
         content = {
             "type": body.type,
             "message": body.message,

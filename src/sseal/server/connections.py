@@ -170,6 +170,7 @@ class Connections:
     def wait(self, connection: Held) -> None:
         """Hear that a connection waits for a request again."""
         if connection in self._held:
+            self._waiting.pop(connection, None)  # so that it comes last: who has waited longest comes first
             self._waiting[connection] = self._loop.time()
 
     def progress(self, connection: Held) -> None:

@@ -12,6 +12,7 @@ for TLS, HTTP/1.0 and HEAD, streams use the plain path with the same semantics.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +24,7 @@ from .internals import RequestResponseCycle
 if TYPE_CHECKING:
     from .protocol import StreamProtocol
 
-__all__ = ["Direct", "DirectSink", "NotedCycle", "View"]
+__all__ = ["MAX_SURPLUS", "Direct", "DirectSink", "NotedCycle", "View", "keep_little_unsent"]
 
 DETACH_PATIENCE: Final = 0.1
 """Seconds middleware may hold the head and the first body back before the stream stays on the plain path."""
@@ -34,7 +35,7 @@ MAX_SURPLUS: Final = 4096
 MAX_NOTED: Final = 8
 """Pieces of a body that are noted; a stream's first body comes in one, or in a few through middleware."""
 NOTSENT_LOWAT: Final = 16 * 1024
-"""Unsent bytes the kernel takes per stream: 113 KiB in all for a stalled reader instead of 3.9 MiB (W32)."""
+"""Unsent bytes the kernel takes per connection: 113 KiB in all for a stalled reader instead of 3.9 MiB (W32)."""
 KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 """Probes that find a peer that vanished without a FIN, within a minute."""
 
@@ -303,6 +304,12 @@ def _on_transport(cycle: NotedCycle, first: bytes) -> bool:
         and bool(cycle.noted)
         and b"".join(cycle.noted or ()) == first
     )
+
+
+def keep_little_unsent(transport: asyncio.BaseTransport) -> None:
+    """Have the kernel take little of what a client does not read: answers are no smaller than streams (W32)."""
+    with contextlib.suppress(OSError):  # a kernel without it, or no TCP
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
 
 
 def _tune(stream: socket.SocketType) -> None:

@@ -51,18 +51,18 @@ def check_framing(version: str, headers: Headers) -> None:
     if version not in ("1.1", "1.0"):
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1")
     hosts = 0
-    coding = None
+    codings: list[bytes] = []
     for name, value in headers:
         if name == b"host":
             hosts += 1
             if _HOST.fullmatch(value) is None:
                 raise _malformed("the Host header is not a host")
         elif name == b"transfer-encoding":
-            coding = value
+            codings.append(value)
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise _malformed("a request has exactly one Host header")  # RFC 9112 section 3.2
-    if coding is not None:
-        _check_coding(version, coding)
+    if codings:
+        _check_coding(version, b",".join(codings))  # several lines are one list (RFC 9110 section 5.3)
 
 
 def _check_coding(version: str, value: bytes) -> None:
@@ -80,12 +80,12 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes | None]:
 
     :raises Refused: it is none of the forms a server takes.
     """
+    if method == "CONNECT":
+        raise Refused(HTTPStatus.NOT_IMPLEMENTED, "this server is no proxy")
     if target.startswith(b"/"):
         return target, None
     if target == b"*" and method == "OPTIONS":
         return target, None
-    if method == "CONNECT":
-        raise Refused(HTTPStatus.NOT_IMPLEMENTED, "this server is no proxy")
     scheme, found, rest = target.partition(b"://")
     cut = min((at for at in (rest.find(mark) for mark in (b"/", b"?", b"#")) if at >= 0), default=len(rest))
     authority, path = rest[:cut], rest[cut:]

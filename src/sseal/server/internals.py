@@ -13,6 +13,7 @@ from ..extras import MissingPackage, needed
 
 try:
     with needed("sseal.server.uvicorn", "server"):
+        from uvicorn.protocols.http.flow_control import FlowControl
         from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 except MissingPackage:
     raise
@@ -25,6 +26,12 @@ except ImportError:
         def __init__(self) -> None:
             """Have no field."""
 
+    class FlowControl:  # type: ignore[no-redef]
+        """The same."""
+
+        def __init__(self) -> None:
+            """Have no field."""
+
     class RequestResponseCycle:  # type: ignore[no-redef]
         """The same."""
 
@@ -32,7 +39,7 @@ except ImportError:
             """Have no field."""
 
 
-__all__ = ["MISSING", "STATUS_LINE", "HttpToolsProtocol", "RequestResponseCycle", "missing"]
+__all__ = ["MISSING", "STATUS_LINE", "FlowControl", "HttpToolsProtocol", "RequestResponseCycle", "missing"]
 
 logger = logging.getLogger("sseal.server")
 
@@ -46,17 +53,24 @@ _METHODS: Final = {
         "shutdown",
     ),
     "RequestResponseCycle": ("send",),
+    "FlowControl": ("resume_reading",),
 }
 _FIELDS: Final = {
     "HttpToolsProtocol": ("connections", "cycle", "flow", "parser", "pipeline", "server_state", "timeout_keep_alive"),
     "RequestResponseCycle": ("disconnected", "response_complete", "chunked_encoding", "response_started", "keep_alive"),
+    "FlowControl": (),
 }
 
 
 def missing() -> list[str]:
     """Return the names of uvicorn's internals that are needed and that this version lacks."""
     lacking = []
-    for name, owner in (("HttpToolsProtocol", HttpToolsProtocol), ("RequestResponseCycle", RequestResponseCycle)):
+    owners = (
+        ("HttpToolsProtocol", HttpToolsProtocol),
+        ("RequestResponseCycle", RequestResponseCycle),
+        ("FlowControl", FlowControl),
+    )
+    for name, owner in owners:
         lacking += [f"{name}.{method}" for method in _METHODS[name] if not callable(getattr(owner, method, None))]
         code: Any = getattr(owner.__init__, "__code__", None)
         lacking += [f"{name}.{field}" for field in _FIELDS[name] if code is None or field not in code.co_names]

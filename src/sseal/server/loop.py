@@ -12,19 +12,19 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
 import uvicorn
 
-from .connections import HttpLimits, connections_of
+from .connections import Connections, HttpLimits, connections_of
+from .handshakes import Handshake
 
 __all__ = ["Server", "end_at_once", "ending_at_signals"]
 
 STALLED_GRACE: Final = 1.5
 """Seconds after which connections are dropped that still hold bytes their client does not read (W32)."""
-HANDSHAKE: Final = 10.0
-"""Seconds for a TLS handshake; until it is done, a connection counts in no limit but that of open files."""
 TICKS: Final = 10
 """Ticks of uvicorn's loop in a second."""
 
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_fault)
         if self.config.ssl is not None:
-            loop.create_server = _with_handshake_timeout(loop.create_server)  # type: ignore[method-assign]
+            loop.create_server = self._counting(loop.create_server)  # type: ignore[method-assign]
         await super().startup(sockets=sockets)
         if not self.started:
             return
@@ -85,9 +85,21 @@ class Server(uvicorn.Server):
         except OSError as error:
             self._note_no_descriptors(error)
 
-    def _note_no_descriptors(self, error: OSError) -> None:
+    def _connections(self) -> Connections:
         limits = getattr(self.config.http_protocol_class, "limits", HttpLimits())
-        connections_of(self.server_state, self.config, limits).note(
+        return connections_of(self.server_state, self.config, limits)
+
+    def _counting(self, create_server: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a ``create_server`` whose connections count in the limits before their TLS handshake is done."""
+
+        def counted(factory: Callable[[], asyncio.Protocol], *arguments: Any, ssl: Any, **options: Any) -> Any:
+            made = partial(Handshake, factory, ssl, self._connections(), self.server_state.connections)
+            return create_server(made, *arguments, **options)
+
+        return counted
+
+    def _note_no_descriptors(self, error: OSError) -> None:
+        self._connections().note(
             "no_descriptors",
             f"no file can be opened ({error.strerror}), so no connection be accepted; raise `ulimit -n`",
             level=logging.ERROR,
@@ -136,15 +148,6 @@ def end_at_once(number: int) -> None:
     logger.warning("a second signal: ended at once")
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
-
-
-def _with_handshake_timeout(create_server: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a ``create_server`` that gives clients less time for TLS than the minute that is the default."""
-
-    def limited(*arguments: Any, **options: Any) -> Any:
-        return create_server(*arguments, ssl_handshake_timeout=HANDSHAKE, **options)
-
-    return limited
 
 
 @contextlib.contextmanager

@@ -21,9 +21,9 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from .connections import HttpLimits, connections_of
-from .direct import Direct, DirectSink, NotedCycle
+from .direct import MAX_SURPLUS, Direct, DirectSink, NotedCycle, keep_little_unsent
 from .heads import FRAMING, MAX_HEAD, MAX_LINES, Refused, check_framing, rest_of_body, split_target
-from .internals import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from .internals import STATUS_LINE, FlowControl, HttpToolsProtocol, RequestResponseCycle
 
 __all__ = ["StreamProtocol"]
 
@@ -33,6 +33,10 @@ MAX_HELD: Final = 512 * 1024
 """Bytes held behind those; a transport reads at most 256 KiB at once and is paused then."""
 MAX_STEPS: Final = 256
 """Pieces of what was read that are parsed in one turn of the event loop; a body may be full of what ends a head."""
+MAX_PIECE: Final = 16 * 1024
+"""Bytes of one piece, unless it is of a body of known length."""
+MAX_CHUNKS: Final = 2048
+"""Chunks of bodies that are parsed in one turn, and those of a piece: each takes 1 µs, and 40,000 fit in one read."""
 MAX_DROPPED: Final = 1024 * 1024
 """Bytes a client may go on sending that are not read any more, before it is cut off."""
 LAST_HEAD_PATIENCE: Final = 0.5
@@ -42,6 +46,20 @@ LINGER: Final = 2.0
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 logger = logging.getLogger("sseal.server")
+
+
+class HoldingFlow(FlowControl):
+    """uvicorn's flow control, which reads no more for a body while bytes are held that were read already.
+
+    :ivar holding: whether there are such bytes.
+    """
+
+    holding = False
+
+    def resume_reading(self) -> None:
+        """Read on, unless there is enough to parse."""
+        if not self.holding:
+            super().resume_reading()
 
 
 class StreamProtocol(HttpToolsProtocol):
@@ -74,6 +92,8 @@ class StreamProtocol(HttpToolsProtocol):
     _dropped = 0
     _held: bytes | None = None
     _held_from = 0
+    _chunks = 0
+    _surplus = -1  # bytes from the client of a stream on the plain path; -1 while it is none
 
     def __init__(
         self,
@@ -90,6 +110,8 @@ class StreamProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, but not for ever, and only if there is room: it counts in no other limit."""
         super().connection_made(transport)
+        self.flow = HoldingFlow(transport)
+        keep_little_unsent(transport)
         self.due = self.loop.time() + self.limits.head_timeout
         if not self._others.enter(self, self.client[0] if self.client else ""):
             self._deaf = True
@@ -138,6 +160,7 @@ class StreamProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to the WebSocket of the app around the hub."""
         self.due = 0.0
+        self._deaf = True  # what came with it is no request; no client may send more before it is answered
         self._others.leave(self)
         super().handle_websocket_upgrade()
 
@@ -145,24 +168,30 @@ class StreamProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, as far as there is room for what is in it."""
+        if self._surplus >= 0:
+            self._surplus += len(data)
+            if self._surplus > MAX_SURPLUS:
+                self.transport.abort()
+            return
         if self._held is None:
             self._take(data, 0)
             return
         self._held = self._held[self._held_from :] + data
         self._held_from = 0
-        self.flow.pause_reading()  # whoever waits for a body has resumed it
         if len(self._held) > MAX_HELD:
             self.transport.abort()
 
     def _take(self, data: bytes, start: int) -> None:
         """Feed the parser in pieces with at most one head in each, so that it can be stopped behind every one."""
         size, steps = len(data), 0
+        self._chunks = 0
         while start < size:
             if self._deaf:
                 self._drop(size - start)
                 return
-            if len(self.pipeline) >= MAX_PIPELINED or steps == MAX_STEPS:
-                self._hold(data, start, go_on=steps == MAX_STEPS)
+            over = steps == MAX_STEPS or self._chunks >= MAX_CHUNKS
+            if over or len(self.pipeline) >= MAX_PIPELINED:
+                self._hold(data, start, go_on=over)
                 return
             end = self._end_of_piece(data, start)
             self._feed(data if end - start == size else memoryview(data)[start:end])
@@ -172,8 +201,9 @@ class StreamProtocol(HttpToolsProtocol):
     def _end_of_piece(self, data: bytes, start: int) -> int:
         if self._body_left:
             return min(len(data), start + self._body_left)
-        found = data.find(_END_OF_HEAD, start)
-        return len(data) if found < 0 else found + 4
+        most = min(len(data), start + MAX_PIECE)
+        found = data.find(_END_OF_HEAD, start, most)
+        return most if found < 0 else found + 4
 
     def _feed(self, piece: bytes | memoryview) -> None:
         self._unread += len(piece)
@@ -193,6 +223,7 @@ class StreamProtocol(HttpToolsProtocol):
     def _hold(self, data: bytes, start: int, *, go_on: bool) -> None:
         self._held, self._held_from = data, start
         self.flow.pause_reading()
+        self.flow.holding = True  # type: ignore[attr-defined]
         if go_on:
             self.loop.call_soon(self._go_on)
 
@@ -201,10 +232,14 @@ class StreamProtocol(HttpToolsProtocol):
         held, start = self._held, self._held_from
         if held is None or len(self.pipeline) >= MAX_PIPELINED:
             return
-        self._held = None
+        self._let_go()
         self._take(held, start)
         if self._held is None and self.parser is not None:
             self.flow.resume_reading()
+
+    def _let_go(self) -> None:
+        self._held = None
+        self.flow.holding = False  # type: ignore[attr-defined]
 
     def _drop(self, size: int) -> None:
         self._dropped += size
@@ -261,6 +296,8 @@ class StreamProtocol(HttpToolsProtocol):
         if authority is not None:  # it counts, not the header (RFC 9112 section 3.2.2)
             self.headers[:] = [line for line in self.headers if line[0] != b"host"]
             self.headers.append((b"host", authority))
+        if version == "1.0":
+            self.expect_100_continue = False  # an answer that version does not know (RFC 9110 section 10.1.1)
         self._expecting = False
         self._in_body = True
         self._body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
@@ -273,6 +310,7 @@ class StreamProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
         self._unread = 0
+        self._chunks += 1
         if self._body_left:
             self._body_left -= len(body)
         super().on_body(body)
@@ -350,8 +388,11 @@ class StreamProtocol(HttpToolsProtocol):
         self._others.note(f"refused_{refused.status}", f"a request was refused: {refused.reason}", level=logging.INFO)
         self._deaf = True
         self._expecting = False
-        self._held = None
+        self._let_go()
         broken = self.cycle if self._in_body else None  # the request it belongs to has begun
+        if broken is not None and broken.response_complete:
+            self.transport.close()  # it has its answer: a second one would be taken for that of the next request
+            return
         if broken is not None and broken is self._active:
             broken.disconnected = True
             broken.message_event.set()
@@ -395,7 +436,7 @@ class StreamProtocol(HttpToolsProtocol):
             cycle.on_response = _nothing
             cycle.disconnected = True
         self.pipeline.clear()
-        self._held = None
+        self._let_go()
 
     # -- streams --------------------------------------------------------------------------------------------
 
@@ -403,6 +444,11 @@ class StreamProtocol(HttpToolsProtocol):
         """Let a stream that stays on the plain path have the limits of streams instead of those of requests."""
         self.due = 0.0
         self._others.leave(self)
+        self.cycle = self._active  # type: ignore[assignment]
+        self._surplus = 0
+        self._forget_requests()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()  # to hear that the client leaves (W33)
 
     def detach(self, cycle: RequestResponseCycle) -> DirectSink | None:
         """Give the transport to a sink; the cycle's task may end without touching it."""
