@@ -190,3 +190,21 @@ def test_serve_logs_and_limits_the_client(
         other = {name: value.replace("113.9", "113.10") for name, value in bad.items()}
         assert call(f"{hub.url}/admin/stats", headers=other)[0] == (429 if client == "127.0.0.1" else 401)
         assert hub.wait_for_record(message="request", status=429)["client"] == client
+
+
+async def test_a_proxy_that_was_not_declared_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Behind a forgotten proxy everybody shares one address and its limits; the log says so, but not for each request."""
+    passed: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        passed.append(scope["client"][0])
+
+    proxies = Proxies(app, ("10.0.0.0/8",))
+    for headers in ([], [xff(CLIENT)], [xff(CLIENT)]):
+        raw = [(name.encode(), value.encode()) for name, value in headers]
+        scope = {"type": "http", "scheme": "http", "client": ("192.0.2.1", 1), "headers": raw}
+        await proxies(scope, None, None)  # type: ignore[arg-type]
+    assert passed == ["192.0.2.1"] * 3
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert said[0].startswith("X-Forwarded-For is sent by 192.0.2.1, which is not in forwarded_allow_ips.")

@@ -7,6 +7,7 @@ proxy is trusted, and takes whatever stands there for an address.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -33,6 +34,8 @@ _ELEMENT: Final = re.compile(rf"\s*(?:{_PAIR.pattern})?(?:\s*;\s*(?:{_PAIR.patte
 _COMMAS: Final = 4
 """Commas that one element of ``Forwarded`` may hold in quoted strings; no proxy writes any."""
 
+logger = logging.getLogger("sseal.server")
+
 
 class Proxies:
     """ASGI middleware that puts the client a trusted proxy speaks for into ``scope["client"]`` and ``["scheme"]``.
@@ -51,6 +54,8 @@ class Proxies:
         networks = parse_networks(each for each in trusted if each != "*")
         self._hops = _x_forwarded if header == "x-forwarded" else _forwarded
         self._trusts = lru_cache(maxsize=4096)(lambda address: any(address in network for network in networks))
+        self._unheard = b"x-forwarded-for" if header == "x-forwarded" else b"forwarded"
+        self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -58,7 +63,20 @@ class Proxies:
             peer = _address(scope["client"][0]) if scope.get("client") else None
             if self._any or (peer is not None and self._trusts(peer)):
                 self._apply(scope)
+            elif not self._warned and any(name == self._unheard for name, _ in scope["headers"]):
+                self._warned = True
+                self._warn(scope)
         await self._app(scope, receive, send)
+
+    def _warn(self, scope: Scope) -> None:
+        """Say once that somebody not declared speaks for others: behind a forgotten proxy all share one address."""
+        peer = scope["client"][0] if scope.get("client") else "somebody without an address"
+        logger.warning(
+            "%s is sent by %s, which is not in forwarded_allow_ips. If that is your proxy, add it: until then all its "
+            "clients share one address and its limits. Anybody else may have sent it, too",
+            self._unheard.decode().title(),
+            peer,
+        )
 
     def _apply(self, scope: Scope) -> None:
         for client, scheme in self._hops(scope["headers"]):
