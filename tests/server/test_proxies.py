@@ -193,7 +193,7 @@ def test_serve_logs_and_limits_the_client(
 
 
 async def test_a_proxy_that_was_not_declared_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Behind a forgotten proxy everybody shares one address and its limits; the log says so, but not for each request."""
+    """Behind a forgotten proxy everybody shares one address and its limits; the log says so, once."""
     passed: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
