@@ -171,7 +171,8 @@ class Revocations:
             rest = min(2 * rest, longest)
             node = self._cluster.node.encode()
             try:
-                if not await self._store.swap(_CLAIM, None, node, self._clock.wall() + HOLD):
+                # One's own claim is still there when it could not be given back: that is a write, too.
+                if not (await self._claim(None, node) or await self._claim(node, node)):
                     continue
                 try:
                     await self._write_missing()
@@ -180,6 +181,9 @@ class Revocations:
                 return
             except SsealError as error:
                 logger.debug("revocations could not be written back yet: %s", error)
+
+    async def _claim(self, held: bytes | None, node: bytes) -> bool:
+        return await self._store.swap(_CLAIM, held, node, self._clock.wall() + HOLD)
 
     async def _write_missing(self) -> None:
         entries = await self.follow(anew=True)
