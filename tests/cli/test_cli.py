@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -304,7 +305,8 @@ def test_accounts_are_added_listed_changed_and_removed(tmp_path: Path) -> None:
     added = sseal(*("user", "add", "bob", "--subscribe", "news/*", "--admin"), cwd=tmp_path, stdin="builder-42", **book)
     assert (added.returncode, added.stdout) == (0, "")
     assert sseal("user", "list", cwd=tmp_path, **book).stdout == "alice\nbob\n"
-    (grants,) = sqlite3.connect(tmp_path / "book.db").execute("SELECT grants FROM account WHERE username = 'bob'")
+    with closing(sqlite3.connect(tmp_path / "book.db")) as file:
+        (grants,) = file.execute("SELECT grants FROM account WHERE username = 'bob'")
     assert json.loads(grants[0]) == {"subscribe": ["news/*"], "publish": [], "admin": True}
     assert sseal("user", "password", "bob", cwd=tmp_path, stdin="another-one\n", **book).returncode == 0
     assert sseal("user", "remove", "bob", cwd=tmp_path, **book).returncode == 0
