@@ -13,14 +13,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from .asgi.app import HubApp
-from .asgi.commands import Commands
-from .asgi.services import Authenticate, Services
 from .audit import Audit
 from .auth.credential import CredentialPolicy, Way
 from .auth.family import hashed
@@ -50,6 +46,7 @@ from .stream.connection import Connection
 from .telemetry import redaction
 
 if TYPE_CHECKING:
+    from .asgi.services import Authenticate
     from .identity_sources.accounts import Accounts
     from .identity_sources.jwks import JwksSource
 
@@ -87,6 +84,12 @@ class Hub:
         authorize: Authorize | None = None,
         clock: Clock | None = None,
     ) -> None:
+        # With the first hub and not with its name: a third of the import, which type checkers, tools and tests that
+        # only name `Hub` need not wait for.
+        from .asgi.app import HubApp
+        from .asgi.commands import Commands
+        from .asgi.services import Services
+
         self.settings = settings = settings or HubSettings()
         self._clock = clock = clock or SystemClock()
         retention = Retention(count=settings.log_count, age=settings.log_age, size=settings.log_size)
@@ -448,6 +451,8 @@ def _open_ways(settings: HubSettings, *, has_keys: bool, has_own: bool) -> froze
 
 def _is_worker() -> bool:
     """Tell whether this process was started by a server as one of its workers."""
+    from multiprocessing import parent_process  # brings pickle and more, and is asked once
+
     if parent_process() is not None:
         return True
     try:

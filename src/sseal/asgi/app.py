@@ -18,7 +18,7 @@ from .answers import Guarded, not_found, problem
 from .auth import AuthEndpoints
 from .authenticator import Authenticator
 from .health import HealthEndpoints
-from .openapi import OpenApiEndpoint
+from .openapi_endpoint import OpenApiEndpoint
 from .publish import PublishEndpoints
 from .services import Services
 from .subscribe import Subscribe

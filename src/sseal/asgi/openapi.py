@@ -1,22 +1,18 @@
-"""``GET /openapi.json``: the OpenAPI 3.1 document of the HTTP interface as this hub is set up."""
+"""The OpenAPI 3.1 document of the HTTP interface as a hub is set up."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
-from starlette.types import Receive, Scope
 
-from .answers import Answer
-from .ask import Ask
 from .bodies import ProblemAnswer
 from .operations import OPERATIONS, Operation, Success
 from .services import Services
 
-__all__ = ["OpenApiEndpoint", "document"]
+__all__ = ["document"]
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final = {
@@ -51,32 +47,6 @@ _ONE_OF: Final = {
     "RevocationBody": ("subject", "jti"),
 }
 """Bodies that hold exactly one of two fields, which a Struct cannot say."""
-
-
-class OpenApiEndpoint:
-    """Writes the document when it is first asked for, and keeps it."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._written: tuple[bytes, str] | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive) -> Answer:
-        """``GET /openapi.json``: no credential, for it holds nothing secret."""
-        del receive
-        if self._written is None:
-            raw = msgspec.json.encode(document(self._services))
-            self._written = raw, hashlib.sha256(raw).hexdigest()[:32]
-        raw, digest = self._written
-        # Where the hub is mounted is known by the request alone; all else is the same for each.
-        root = msgspec.json.encode([{"url": scope.get("root_path", "").rstrip("/") or "/"}])
-        tag = f'W/"{digest}"'
-        headers = {"cache-control": "no-cache", "etag": tag}
-        if self._services.settings.cors:
-            headers["access-control-allow-origin"] = "*"  # as public as it is; cookies count for nothing here
-        known = Ask(scope).header(b"if-none-match") or ""
-        if tag in (each.strip() for each in known.split(",")):
-            return Answer(304, headers=headers)
-        return Answer(200, raw=b'{"servers":' + root + b"," + raw[1:], headers=headers)
 
 
 def document(services: Services) -> dict[str, Any]:
