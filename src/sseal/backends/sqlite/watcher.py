@@ -91,9 +91,9 @@ class Watcher:
 
     async def add(self, listener: Listener) -> None:
         """Let a listener look from now on; others know of this process when it returns."""
+        self._last_beat = self._clock.monotonic()  # before the thread sees the listener and beats beside this
         self._listeners = (*self._listeners, listener)
         await self._database.write(self._beat, None)
-        self._last_beat = self._clock.monotonic()
 
     async def remove(self, listener: Listener) -> None:
         """Leave a listener alone; when it returns, it does not look any more."""
