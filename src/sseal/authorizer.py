@@ -98,10 +98,11 @@ class Authorizer:
 
 
 def _not_granted(identity: Identity, patterns: Mapping[str, Pattern], names: Iterable[str]) -> list[str]:
+    others = [name for name in names if name != identity.topic]
+    if not others:
+        return others
     granted = identity.grants.bound("subscribe", identity.subject)
-    if identity.topic is not None:
-        granted.append(Pattern(tuple(identity.topic.split("/"))))
-    return [name for name in names if not any(pattern.covers(patterns[name]) for pattern in granted)]
+    return [name for name in others if not any(pattern.covers(patterns[name]) for pattern in granted)]
 
 
 def _refused(names: Sequence[str], allowed: Allowed) -> list[str]:

@@ -49,6 +49,8 @@ class TopicSet:
     @property
     def names(self) -> tuple[str, ...]:
         """Topics and patterns as text, sorted."""
+        if len(self.exact) == 1 and not self.patterns:  # as most streams
+            return tuple(self.exact)
         return tuple(sorted([*self.exact, *map(str, self.patterns)]))
 
 

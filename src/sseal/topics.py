@@ -47,8 +47,12 @@ def literal(text: str) -> str:
         raise InvalidInput("subject", "holds a lone surrogate, which is not a character") from None
 
 
+@lru_cache(maxsize=64)
 def user_topic(subject: str) -> str:
-    """Return the topic that belongs to one subject: ``user/<subject as one literal segment>``."""
+    """Return the topic that belongs to one subject: ``user/<subject as one literal segment>``.
+
+    Remembered for as long as one connect asks for it again and again.
+    """
     return f"user/{literal(subject)}"
 
 
@@ -108,7 +112,7 @@ class Pattern:
     @property
     def exact(self) -> bool:
         """Whether this pattern matches one topic only."""
-        return not any(segment in ("*", "**") for segment in self.segments)
+        return "*" not in self.segments and "**" not in self.segments
 
     @property
     def regex(self) -> str:

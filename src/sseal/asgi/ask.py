@@ -60,7 +60,7 @@ class Ask:
 
     def values(self, name: str) -> list[str]:
         """Return every value of a query field, in order."""
-        return [value for key, value in self.query if key == name]
+        return [value for key, value in self.query if key == name] if self.query else []
 
     def single(self, name: str) -> str | None:
         """Return the value of a query field that may stand once.

@@ -157,16 +157,20 @@ class Authenticator:
             raise Forbidden(_origin_help(ask), code="origin_refused")
 
     async def token(self, token: str, way: str) -> Identity:
-        """Verify a JWT that came by some way.
+        """Return who a JWT is of that came by some way.
 
         :raises CredentialInvalid: it is not good, or no keys are configured.
         """
+        return await self._alive(await self._verify(token, way))
+
+    async def _verify(self, token: str, way: str) -> Identity:
+        """Verify a JWT; whether it is good now is for `_alive` to say."""
         if self._services.bearer is None:
             raise CredentialInvalid("no keys are configured", way=way, kind="key")
         identity = await self._services.bearer.verify(token, self._services.clock.wall(), way)
         if identity.issuer == ACCOUNTS and self._services.settings.jwt_issuer != ACCOUNTS:
             raise CredentialInvalid(f"iss {ACCOUNTS!r} is reserved for own accounts", way=way, kind="claims")
-        return await self._alive(identity)
+        return identity
 
     async def _identity(self, credential: Credential, ask: Ask) -> Identity:
         if credential.ambient:
@@ -177,7 +181,7 @@ class Authenticator:
             return await self._services.sessions.find(credential.value)
         if credential.way == "query" and not self._services.redacted():
             raise UnredactedQuery
-        return await self.token(credential.value, credential.way)
+        return await self._verify(credential.value, credential.way)
 
     async def _own(self, ask: Ask) -> Identity:
         authenticate = self._services.authenticate
@@ -245,7 +249,9 @@ class Authenticator:
     async def _alive(self, identity: Identity) -> Identity:
         """Return the identity with the rights of now, if it is still good."""
         accounts = self._services.accounts
-        password = next((parent for parent in identity.parents if parent.startswith("account:")), None)
+        password = None
+        if accounts is not None:
+            password = next((parent for parent in identity.parents if parent.startswith("account:")), None)
         if accounts is not None and password is not None and identity.subject is not None:
             account = await accounts.find(identity.subject)
             if account is None or f"account:{account.generation}" != password:

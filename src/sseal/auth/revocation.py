@@ -88,13 +88,11 @@ class RevocationSet:
             return True
         if identity.family is not None and identity.family in self._families:
             return True
-        if identity.subject is None:
+        if identity.subject is None or not self._subjects:
             return False
         minters = filter(None, map(minted_by, identity.parents))
         names = {identity.subject, *(subject for _, subject in minters)}
-        return bool(self._subjects) and any(
-            entry.concerns(identity) for name in names for entry in self._subjects.get(name, ())
-        )
+        return any(entry.concerns(identity) for name in names for entry in self._subjects.get(name, ()))
 
     def entries(self) -> Iterator[Revocation]:
         """Yield what would make this set again; when a token or family was revoked is not remembered, nor needed."""

@@ -13,7 +13,6 @@ import logging
 import random
 import secrets
 import time
-from base64 import b32encode
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from ..auth.revocation import Revocation, RevocationSet
 from ..brokers import CANARY_ROOT, Broker, Draft, Entry
 from ..clock import Clock
 from ..errors import CredentialInvalid, Unavailable
+from ..identity_sources.secret import new_name
 from ..identity_sources.store import Store
 from ..position import EPOCH_ALPHABET, Position, Resolution
 from ..stream import reasons
@@ -268,7 +268,7 @@ class Engine:
 
     def new_connection_id(self) -> str:
         """Return an id that names this node (W42) and cannot be guessed."""
-        return f"{self.node}.{b32encode(secrets.token_bytes(10)).decode().lower()}"
+        return f"{self.node}.{new_name(16)}"
 
     async def listen(self, subscription: Subscription) -> None:
         """Hold the log's delivery of these topics; `enter` takes the hold over, `unlisten` gives it back.
@@ -508,8 +508,10 @@ class Engine:
     @property
     def lost_since(self) -> float | None:
         """Since when (``Clock.monotonic``) log, store or revocations cannot be reached; None while all can."""
-        since = (self.broker.lost_since, None if self._store is None else self._store.lost_since, self.deaf_since)
-        return min((moment for moment in since if moment is not None), default=None)
+        broker, store = self.broker.lost_since, None if self._store is None else self._store.lost_since
+        if broker is None and store is None:
+            return self.deaf_since  # as almost always; each connect asks
+        return min(moment for moment in (broker, store, self.deaf_since) if moment is not None)
 
     @property
     def cut_off(self) -> bool:

@@ -43,14 +43,15 @@ def _malformed(reason: str) -> Refused:
     return Refused(HTTPStatus.BAD_REQUEST, reason)
 
 
-def check_framing(version: str, headers: Headers) -> None:
+def check_framing(version: str, headers: Headers) -> int:
     """Check version, Host and Transfer-Encoding of a request; names of headers are in lower case.
 
+    :returns: how many bytes the body has, 0 if the head does not say.
     :raises Refused: it must not be answered as if it were understood.
     """
     if version not in ("1.1", "1.0"):
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1")
-    hosts = 0
+    hosts = length = 0
     codings: list[bytes] = []
     for name, value in headers:
         if name == b"host":
@@ -59,10 +60,13 @@ def check_framing(version: str, headers: Headers) -> None:
                 raise _malformed("the Host header is not a host")
         elif name == b"transfer-encoding":
             codings.append(value)
+        elif name == b"content-length":
+            length = int(value)
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise _malformed("a request has exactly one Host header")  # RFC 9112 section 3.2
     if codings:
         _check_coding(version, b",".join(codings))  # several lines are one list (RFC 9110 section 5.3)
+    return length
 
 
 def _check_coding(version: str, value: bytes) -> None:

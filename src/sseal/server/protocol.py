@@ -271,7 +271,9 @@ class StreamProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Count a piece of the request line."""
-        self._count(len(url))
+        self._head += len(url)
+        if self._head > MAX_HEAD:
+            raise _too_large()
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -282,8 +284,13 @@ class StreamProtocol(HttpToolsProtocol):
         self._unread = 0
         if self._in_body:
             return
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
+        self._head += len(name) + len(value)
+        if self._head > MAX_HEAD:
+            raise _too_large()
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":  # as uvicorn does it, with a call less for each line
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Check how the request is framed, and begin it."""
@@ -292,7 +299,7 @@ class StreamProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         method = self.parser.get_method().decode("ascii")
         self.url, authority = split_target(method, self.url)
-        check_framing(version, self.headers)
+        self._body_left = check_framing(version, self.headers)
         if authority is not None:  # it counts, not the header (RFC 9112 section 3.2.2)
             self.headers[:] = [line for line in self.headers if line[0] != b"host"]
             self.headers.append((b"host", authority))
@@ -300,7 +307,6 @@ class StreamProtocol(HttpToolsProtocol):
             self.expect_100_continue = False  # an answer that version does not know (RFC 9110 section 10.1.1)
         self._expecting = False
         self._in_body = True
-        self._body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
         self._others.serve(self)
         super().on_headers_complete()
         if self.parser.should_upgrade() and not self._should_upgrade():
@@ -328,11 +334,6 @@ class StreamProtocol(HttpToolsProtocol):
             self._deaf = True  # RFC 9112 section 9.6
         if self._is_answered():
             self._await_request()
-
-    def _count(self, size: int) -> None:
-        self._head += size
-        if self._head > MAX_HEAD:
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request head of more than {MAX_HEAD} bytes")
 
     # -- requests and answers -----------------------------------------------------------------------------------
 
@@ -470,6 +471,10 @@ class StreamProtocol(HttpToolsProtocol):
         self.cycle = self._active = None  # type: ignore[assignment]
         self.parser = None  # type: ignore[assignment]
         return sink
+
+
+def _too_large() -> Refused:
+    return Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request head of more than {MAX_HEAD} bytes")
 
 
 def _nothing() -> None:
