@@ -119,7 +119,10 @@ def _path(scope: Scope) -> str:
 
 
 def _host(scope: Scope) -> str | None:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return str(value, "latin-1")
+    return None
 
 
 class _Hurried:
