@@ -14,15 +14,11 @@ import pytest
 
 from redis_servers import RedisServer, redis_server
 from shared_memory import Hub, Node, Shelf, Trunk
-from sseal.backends.redis import Link
-from sseal.backends.sqlite import Database
-from sseal.brokers import Broker, MemoryBroker, Retention
-from sseal.brokers.redis import RedisBroker
-from sseal.brokers.sqlite import SqliteBroker
 from sseal.clock import SystemClock
-from sseal.identity_sources.redis_store import RedisStore
-from sseal.identity_sources.sqlite_store import SqliteStore
-from sseal.identity_sources.store import MemoryStore, Store
+from sseal.storage import Broker, MemoryBroker, MemoryStore, Retention, Store
+from sseal.storage.redis import Link, RedisBroker
+from sseal.storage.redis.store import RedisStore
+from sseal.storage.sqlite import Database, SqliteBroker, SqliteStore
 from sseal.testing import Check, ManualClock, Promise, World
 
 

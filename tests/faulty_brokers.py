@@ -7,9 +7,9 @@ from dataclasses import replace
 from fnmatch import fnmatch
 
 from shared_memory import Hub, Trunk
-from sseal.brokers import CANARY_ROOT, Draft, Entry, Page, Retention
 from sseal.errors import Unavailable
 from sseal.position import Lineage
+from sseal.storage import CANARY_ROOT, Draft, Entry, Page, Retention
 from sseal.subscription import TopicSet
 
 # -- brokers that lose, double, mix up --------------------------------------------------------------------------

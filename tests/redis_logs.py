@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis_servers import RedisServer
-from sseal.backends.redis import Link
-from sseal.brokers import Draft, Entry, IdempotencyKey, Retention
-from sseal.brokers.redis import RedisBroker
 from sseal.clock import SystemClock
+from sseal.storage import Draft, Entry, IdempotencyKey, Retention
+from sseal.storage.redis import Link, RedisBroker
 
 
 def draft(topic: str, data: str = "", key: str | None = None, digest: bytes = b"d", **options: Any) -> Draft:

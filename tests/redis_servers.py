@@ -62,7 +62,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Its address for `sseal.backends.redis.Link`."""
+        """Its address for `sseal.storage.redis.Link`."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self, *more: str) -> RedisServer:

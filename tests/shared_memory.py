@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-from sseal.brokers import Draft, Entry, Intake, MemoryBroker, Page, Retention
 from sseal.clock import Clock
 from sseal.errors import Unavailable
-from sseal.identity_sources.leases import Changes, Held
-from sseal.identity_sources.store import Heard, MemoryStore
 from sseal.position import Lineage
+from sseal.storage import Draft, Entry, Heard, Intake, MemoryBroker, MemoryStore, Page, Retention
+from sseal.storage.leases import Changes, Held
 from sseal.subscription import TopicSet
 
 

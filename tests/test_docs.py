@@ -62,9 +62,9 @@ from playwright.async_api import Browser, ConsoleMessage, async_playwright
 import sseal
 from servers import ROOT, RawStream, free_port, serving, uvicorn
 from sseal import settings as operator
-from sseal.asgi.answers import Guarded
+from sseal.asgi.responses import Guarded
 from sseal.auth.jwt import sign
-from sseal.hub.settings import HubSettings
+from sseal.hub_settings import HubSettings
 from sseal.identity_sources.accounts import Accounts
 from sseal.limits import Limits
 from sseal.stream.reasons import REASONS

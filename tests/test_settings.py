@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sseal.errors import InvalidInput
-from sseal.hub.settings import HubSettings
+from sseal.hub_settings import HubSettings
 from sseal.limits import Limits
 from sseal.settings import Settings, load, new_jwt_secret, refusals, warnings_of
 

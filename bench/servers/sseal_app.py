@@ -6,10 +6,10 @@ import os
 
 from common import arguments, serve
 
-from sseal.application import Hub
-from sseal.hub.settings import HubSettings
+from sseal.hub import Hub
+from sseal.hub_settings import HubSettings
 from sseal.limits import Limits
-from sseal.server.collector import calm_collector
+from sseal.server.gc_tuning import calm_collector
 
 
 def hub(*, coalesce: bool = True) -> Hub:

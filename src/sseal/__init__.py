@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .application import Hub
     from .auth.identity import Grants, Identity
     from .errors import SsealError
-    from .hub.settings import HubSettings
+    from .hub import Hub
+    from .hub_settings import HubSettings
     from .limits import Limits
     from .publisher import Publisher
 
@@ -20,8 +20,8 @@ __all__ = ["Grants", "Hub", "HubSettings", "Identity", "Limits", "Publisher", "S
 
 _HOMES = {
     "Grants": "auth.identity",
-    "Hub": "application",
-    "HubSettings": "hub.settings",
+    "Hub": "hub",
+    "HubSettings": "hub_settings",
     "Identity": "auth.identity",
     "Limits": "limits",
     "Publisher": "publisher",

@@ -1,7 +1,7 @@
 """The operator's settings: flags over ``SSEAL_*`` environment over ``sseal.toml`` over defaults.
 
 The hub's own settings are not listed here a second time: their names, types and defaults are read from
-`sseal.hub.settings.HubSettings` and `sseal.limits.Limits`. No error shows the value of a setting, because any
+`sseal.hub_settings.HubSettings` and `sseal.limits.Limits`. No error shows the value of a setting, because any
 value may turn out to be a secret in the wrong place; it names the setting and where it was set.
 """
 
@@ -30,11 +30,11 @@ from pydantic_settings import (
 from .auth.hosts import host_of
 from .auth.jwt import MIN_SECRET, JwtVerifier
 from .auth.origin import is_loopback
-from .backends.address import engine_of
 from .errors import InvalidInput
-from .hub.settings import HubSettings
+from .hub_settings import HubSettings
 from .limits import Limits
 from .sources import DEFAULT_FILE, NESTED, PREFIX, WHOLE, items, read_file, whole
+from .storage.address import engine_of
 
 __all__ = ["DEFAULT_FILE", "Settings", "load", "new_jwt_secret", "refusals", "warnings_of"]
 

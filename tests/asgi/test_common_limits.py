@@ -12,8 +12,8 @@ import pytest
 from addresses import ADDRESSES
 from asgi.conftest import Bench, MakeBench
 from asgi.driver import PATIENCE, Stream, bearer
+from sseal.delivery.node_lease import LEASE
 from sseal.errors import Unavailable
-from sseal.hub.leases import LEASE
 
 Pair = tuple[Bench, Bench]
 MakePair = Callable[..., Awaitable[Pair]]
@@ -30,7 +30,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def make_pair(make_bench: MakeBench, address: str, monkeypatch: pytest.MonkeyPatch) -> MakePair:
     """Make two hubs on one engine that compare when the test says so."""
-    monkeypatch.setattr("sseal.hub.quotas.EXCHANGE", 1e9)
+    monkeypatch.setattr("sseal.delivery.quotas.EXCHANGE", 1e9)
 
     async def make(**limits: Any) -> Pair:
         pair = [await make_bench(broker=address, limits=limits) for _ in range(2)]
@@ -177,7 +177,7 @@ async def test_a_crash_frees_what_a_hub_held(
     make_bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within a lease; a hub that was only frozen holds its streams again once it is back."""
-    monkeypatch.setattr("sseal.hub.quotas.EXCHANGE", 1e9)
+    monkeypatch.setattr("sseal.delivery.quotas.EXCHANGE", 1e9)
     limits = {"streams_per_subject": 3, "on_too_many": "refuse"}
     hubs = [await make_bench(broker=f"sqlite:///{tmp_path}/hub.db", limits=limits) for _ in range(2)]
     frozen, two = hubs

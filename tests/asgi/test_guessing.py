@@ -11,8 +11,8 @@ import pytest
 
 from asgi.conftest import Bench, MakeBench
 from asgi.driver import SAME, STREAM, Reply, bearer, token
-from sseal.asgi import guessing
-from sseal.asgi.guessing import FROM_ANYWHERE, Guesses
+from sseal.asgi import login_throttle
+from sseal.asgi.login_throttle import FROM_ANYWHERE, Guesses
 from sseal.errors import CredentialInvalid, TooManyRequests
 from sseal.identity_sources.accounts import Accounts
 
@@ -117,7 +117,7 @@ async def test_a_name_under_attack_is_slowed_down_and_its_owner_gets_in(make_des
 
 async def test_only_so_many_logins_wait(make_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the waiting room is full, addresses that have failed are refused, and one that has not gets in."""
-    monkeypatch.setattr(guessing, "MAX_SLOWED", 2)
+    monkeypatch.setattr(login_throttle, "MAX_SLOWED", 2)
     guesses, accounts, slow = await attacked(make_desk)
     slow.go.clear()
     waiting = [asyncio.create_task(guesses.verify(accounts, f"198.51.100.{n}", "alice", "no")) for n in range(2)]

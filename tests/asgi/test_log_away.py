@@ -16,8 +16,8 @@ from asgi.driver import PATIENCE, SECRET, STREAM, HandClock, Stream, bearer, req
 from redis_servers import RedisServer, redis_server
 from servers import free_port
 from sseal import Hub, HubSettings
-from sseal.backends.redis import Link
 from sseal.errors import InvalidInput
+from sseal.storage.redis import Link
 
 SHOP = bearer("shop", publish=["**"], subscribe=["**"])
 EVENT = {"topic": "room/a", "data": "x"}

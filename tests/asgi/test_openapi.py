@@ -16,8 +16,8 @@ from asgi.conformance import _validator, described, problems_of
 from asgi.conftest import Bench, MakeBench
 from asgi.driver import ADMIN, HUB, SAME, STREAM, Reply, bearer, request
 from sseal.asgi import bodies, openapi
-from sseal.asgi.answers import Guarded, problem
 from sseal.asgi.operations import OPERATIONS
+from sseal.asgi.responses import Guarded, problem
 from sseal.errors import InvalidInput, Unavailable
 from sseal.identity_sources.accounts import Accounts
 

@@ -15,8 +15,8 @@ from asgi.conftest import Bench, MakeBench
 from asgi.driver import ADMIN, PATIENCE, T0, bearer
 from redis_servers import ENGINES, RedisServer, redis_server
 from sseal.auth.revocation import Revocation
+from sseal.delivery import revocations
 from sseal.errors import Unavailable
-from sseal.hub import revocations
 
 ROOT = bearer(**ADMIN)
 REVOKED = bearer("mallory", jti="stolen")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from sseal.asgi.turnstile import AT_ONCE, SLICE, Turnstile
+from sseal.asgi.connect_throttle import AT_ONCE, SLICE, Turnstile
 
 
 async def test_a_lone_connect_does_not_wait() -> None:

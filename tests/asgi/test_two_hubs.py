@@ -14,8 +14,8 @@ import pytest
 from addresses import ADDRESSES
 from asgi.conftest import Bench, MakeBench
 from asgi.driver import ADMIN, HUB, PATIENCE, Stream, bearer
+from sseal.delivery import node_rpc as cluster
 from sseal.errors import Unavailable
-from sseal.hub import cluster
 
 Pair = tuple[Bench, Bench]
 SHOP = bearer("shop", publish=["**"], subscribe=["**"])
@@ -256,7 +256,7 @@ async def test_the_list_of_streams_is_that_of_all_hubs(pair: Pair) -> None:
 
 async def test_pages_of_many_hubs_leave_nobody_out(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """When each hub gives only a part, the parts still add up to all."""
-    monkeypatch.setattr("sseal.asgi.commands.PAGE", 2)
+    monkeypatch.setattr("sseal.asgi.node_commands.PAGE", 2)
     ids = {(await opened(hub, "/events", bearer(name)))[1]["connection"] for hub in pair for name in "abcde"}
     found: list[str] = []
     while True:

@@ -19,7 +19,7 @@ import psutil  # type: ignore[import-untyped]
 import secret_watch
 from running import SECRET, SSEAL, environment
 from servers import free_port
-from sseal.brokers.connect import connect as connect_broker
+from sseal import storage
 from sseal.clock import SystemClock
 from sseal.subscription import TopicSet
 
@@ -276,7 +276,7 @@ def _command_of(process: psutil.Process) -> list[str]:
 
 async def read_log(address: str) -> dict[str, list[int]]:
     """Read a log from its first event to its last; return the payloads, each with the offsets it stands at."""
-    broker = connect_broker(address, SystemClock())
+    broker = storage.open(address, SystemClock()).broker()
     await broker.open(None)
     found: dict[str, list[int]] = {}
     try:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from sseal import wire
 from sseal.asgi import bodies
-from sseal.asgi.ask import Ask
-from sseal.asgi.commands import node_of
 from sseal.asgi.decoding import decode
+from sseal.asgi.node_commands import node_of
+from sseal.asgi.requests import Ask
 from sseal.auth.credential import WAYS, CredentialPolicy, LastEventId
 from sseal.auth.jwt import JwtVerifier
 from sseal.auth.origin import Caller, OriginPolicy, is_loopback, normal_origin

@@ -10,7 +10,7 @@ from asgi.driver import T0, HandClock
 from sseal.auth.identity import Grants, Identity
 from sseal.errors import CredentialInvalid
 from sseal.identity_sources.sessions import Sessions
-from sseal.identity_sources.store import MemoryStore
+from sseal.storage import MemoryStore
 
 ALICE = Identity(
     subject="alice",

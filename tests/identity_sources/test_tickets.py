@@ -12,9 +12,9 @@ from asgi.driver import T0, HandClock
 from sseal.auth.identity import Grants, Identity
 from sseal.auth.origin import Caller, OriginPolicy
 from sseal.errors import CredentialInvalid, SsealError
-from sseal.identity_sources.store import MemoryStore
 from sseal.identity_sources.tickets import Passage, SpentTicket, Tickets, VoidToken
 from sseal.position import Lineage, Position
+from sseal.storage import MemoryStore
 
 EPOCH = "k3v9x0aa"
 LINEAGE = Lineage(EPOCH)

@@ -11,7 +11,7 @@ import pytest
 import sseal
 from running import environment
 from sseal.cli.app import COMMANDS
-from sseal.hub.settings import HubSettings
+from sseal.hub_settings import HubSettings
 from sseal.sources import Signing
 
 EXTRAS = frozenset(

@@ -11,19 +11,19 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from addresses import ADDRESSES
-from sseal import Hub, HubSettings, Limits
-from sseal.brokers import Entry, Retention
-from sseal.brokers.connect import connect
+from sseal import Hub, HubSettings, Limits, storage
 from sseal.clock import SystemClock
 from sseal.errors import Conflict, InvalidInput, TooLarge, Unavailable
 from sseal.position import Lineage
-from sseal.publisher import Publisher, portal
+from sseal.publisher import Publisher, thread
+from sseal.storage import Entry, Retention
 from sseal.testing.conformance.hubs import Hub as Reader
 
 THREAD = "sseal-publisher"
@@ -58,7 +58,7 @@ def url(tmp_path: Path) -> str:
 
 async def reader(url: str, *listen: str, retention: Retention | None = None) -> Reader:
     """Open the log as a hub does, which is to be closed."""
-    one = Reader(connect(url, SystemClock(), retention))
+    one = Reader(storage.open(url, SystemClock()).broker(retention))
     await one.broker.open(one.told)
     await one.broker.listen(listen)
     return one
@@ -282,11 +282,22 @@ class Stub:
             raise
 
 
+@dataclass
+class Opened:
+    """A storage with this log in it."""
+
+    log: Stub
+
+    def broker(self) -> Stub:
+        """Return the log."""
+        return self.log
+
+
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     """Let publishers open this log."""
     made = Stub()
-    monkeypatch.setattr(portal, "connect", lambda address, clock: made)
+    monkeypatch.setattr(thread.storage, "open", lambda address, clock: Opened(made))
     return made
 
 
@@ -347,7 +358,7 @@ async def test_one_who_gives_up_is_not_waited_for(stub: Stub) -> None:
 
 async def test_waiting_is_bounded(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a number of publishes that wait the next is refused, and goes through when others have."""
-    monkeypatch.setattr(portal, "MAX_WAITING", 3)
+    monkeypatch.setattr(thread, "MAX_WAITING", 3)
     async with Publisher("sqlite:///x") as publisher:
         waiting = await started(publisher, 3)
         with pytest.raises(Unavailable) as caught:
@@ -380,7 +391,7 @@ def test_a_close_takes_two_seconds_at_most(stub: Stub, opens: bool, code: str) -
         start = time.monotonic()
         publisher.close_sync()
         took = time.monotonic() - start
-        assert 0.5 < took < portal.CLOSE_PATIENCE + 0.5
+        assert 0.5 < took < thread.CLOSE_PATIENCE + 0.5
         with pytest.raises(Unavailable) as caught:
             waiting.result(5.0)
     assert caught.value.code == code

@@ -8,7 +8,7 @@ from typing import Any
 
 GARBAGE = """
 import asyncio, collections, gc, sys
-from sseal.server.collector import calm_collector
+from sseal.server.gc_tuning import calm_collector
 
 class Node:
     def __init__(self):

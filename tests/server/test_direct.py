@@ -19,10 +19,10 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from servers import RawStream, Server, ask, uvicorn
 from sseal.server import direct as direct_path
-from sseal.server import internals
+from sseal.server import uvicorn_internals
 from sseal.server.direct import MAX_SURPLUS, DirectSink
-from sseal.server.heads import MAX_HEAD
-from sseal.server.internals import missing
+from sseal.server.request_heads import MAX_HEAD
+from sseal.server.uvicorn_internals import missing
 
 HTTP = ("--http", "sseal.server.uvicorn:StreamProtocol")
 HEADERS = {"X-User": "alice", "Accept": "text/event-stream"}
@@ -99,7 +99,7 @@ def test_missing_internals_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self) -> None:
             self.disconnected = self.response_started = False
 
-    monkeypatch.setattr(internals, "RequestResponseCycle", Older)
+    monkeypatch.setattr(uvicorn_internals, "RequestResponseCycle", Older)
     assert missing() == [
         "RequestResponseCycle.send",
         "RequestResponseCycle.response_complete",

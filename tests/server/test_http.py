@@ -17,8 +17,8 @@ from uvicorn.server import ServerState
 
 from server.http_apps import echo
 from servers import Server, uvicorn
-from sseal.server.heads import MAX_LINES
 from sseal.server.protocol import MAX_CHUNKS, MAX_PIECE, MAX_PIPELINED, StreamProtocol
+from sseal.server.request_heads import MAX_LINES
 
 OPTIONS = ("--http", "sseal.server.uvicorn:StreamProtocol", "--ws", "none", "--timeout-keep-alive", "1")
 PATIENCE = 20.0

@@ -8,10 +8,10 @@ from engines import SharedWorld
 from faulty_brokers import BROKER_FAULTS, MixesUpOffsets
 from faulty_stores import STORE_FAULTS
 from shared_memory import Hub, Node, Trunk
-from sseal.brokers import Retention
 from sseal.errors import Conflict, Unavailable
+from sseal.storage import Retention
 from sseal.testing import BROKER_CHECKS, STORE_CHECKS, Check, ConformanceError
-from sseal.testing.conformance import world as waiting
+from sseal.testing.conformance import fixture as waiting
 
 Fault = type[Hub] | type[Trunk] | type[Node] | type[SharedWorld]
 

@@ -12,12 +12,12 @@ from starlette.types import Receive, Scope
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation
 from ..errors import Forbidden, InvalidInput
-from .answers import Answer
-from .ask import Ask
 from .audit import who
-from .authenticator import Authenticator
+from .authentication import Authenticator
 from .bodies import ConnectionsAnswer, RevocationAnswer, RevocationBody, StatsAnswer, StreamAnswer
-from .commands import node_of
+from .node_commands import node_of
+from .requests import Ask
+from .responses import Answer
 from .services import Services
 
 __all__ = ["AdminEndpoints"]

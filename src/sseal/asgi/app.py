@@ -14,12 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..auth.hosts import HostPolicy
 from ..errors import Misdirected, RequestTimeout, SsealError, Unavailable
 from .admin import AdminEndpoints
-from .answers import Guarded, not_found, problem
 from .auth import AuthEndpoints
-from .authenticator import Authenticator
+from .authentication import Authenticator
 from .health import HealthEndpoints
 from .openapi_endpoint import OpenApiEndpoint
 from .publish import PublishEndpoints
+from .responses import Guarded, not_found, problem
 from .services import Services
 from .subscribe import Subscribe
 

@@ -16,10 +16,8 @@ from ..auth.revocation import Revocation
 from ..errors import CredentialInvalid, CredentialMissing, Forbidden, InvalidInput, NotFound
 from ..limits import WINDOW
 from ..topics import MAX_TOPIC_LENGTH, Pattern, user_topic
-from .answers import Answer
-from .ask import Ask
 from .audit import who
-from .authenticator import CALLER, Authenticator
+from .authentication import CALLER, Authenticator
 from .bodies import (
     GrantsBody,
     LoginBody,
@@ -30,8 +28,10 @@ from .bodies import (
     TicketAnswer,
     TicketBody,
 )
-from .commands import node_of
-from .guessing import Guesses
+from .login_throttle import Guesses
+from .node_commands import node_of
+from .requests import Ask
+from .responses import Answer
 from .services import Services
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 A field of a request that is left out is ``UNSET``, which is not the same as ``null``. What a Struct cannot say (either
 of two fields, a topic's form) is checked where it is used. `EventBody`, of ``POST /events``, is in
-`sseal.publisher.drafts`.
+`sseal.publisher.publications`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from starlette.types import Receive, Scope
 
 from ..errors import NotFound, Unavailable
 from ..extras import MissingPackage
-from .answers import Answer
 from .bodies import HealthAnswer, ReadyAnswer
+from .responses import Answer
 from .services import Services
 
 __all__ = ["HealthEndpoints"]

@@ -7,8 +7,8 @@ import hashlib
 import msgspec
 from starlette.types import Receive, Scope
 
-from .answers import Answer
-from .ask import Ask
+from .requests import Ask
+from .responses import Answer
 from .services import Services
 
 __all__ = ["OpenApiEndpoint"]

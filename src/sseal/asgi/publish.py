@@ -9,14 +9,14 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from ..auth.identity import Identity
-from ..brokers import Draft
 from ..errors import Forbidden, InvalidInput, TooLarge
 from ..publisher import EventBody, body_to_draft, draft
+from ..storage import Draft
 from ..topics import MAX_TOPIC_LENGTH, user_topic
-from .answers import Answer
-from .ask import Ask
-from .authenticator import Authenticator
+from .authentication import Authenticator
 from .bodies import NotificationAnswer, NotificationBody, PublishAnswer
+from .requests import Ask
+from .responses import Answer
 from .services import Services
 
 __all__ = ["PublishEndpoints"]

@@ -1,4 +1,4 @@
-"""What the endpoints work with, put together by `sseal.application.Hub`."""
+"""What the endpoints work with, put together by `sseal.hub.Hub`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..auth.origin import OriginPolicy
 from ..auth.revocation import Revocation
 from ..authorizer import Authorizer
 from ..clock import Clock
-from ..hub.cluster import Cluster
-from ..hub.engine import Engine
-from ..hub.quotas import Quotas
-from ..hub.settings import HubSettings
+from ..delivery.node import Engine
+from ..delivery.node_rpc import Cluster
+from ..delivery.quotas import Quotas
+from ..hub_settings import HubSettings
 from ..identity_sources.sessions import Sessions
 from ..identity_sources.tickets import Tickets
 

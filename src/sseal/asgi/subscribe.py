@@ -28,13 +28,13 @@ from ..stream import reasons
 from ..stream.connection import Connection
 from ..subscription import Subscription
 from ..topics import Pattern
-from .answers import HARDENING, problem, refusal
-from .ask import Ask, ClientGone
 from .audit import audit_refusal
-from .authenticator import FAILURES, Authenticator
+from .authentication import FAILURES, Authenticator
+from .connect_throttle import Turnstile
+from .requests import Ask, ClientGone
+from .responses import HARDENING, problem, refusal
 from .services import Services
 from .sink import PlainSink
-from .turnstile import Turnstile
 
 __all__ = ["Subscribe"]
 

@@ -8,8 +8,8 @@ from ..auth.family import TOKEN_LENGTH, hashed
 from ..auth.identity import Identity
 from ..clock import Clock
 from ..errors import CredentialExpired, CredentialInvalid
+from ..storage.store import Store
 from .secret import new_secret
-from .store import Store
 
 __all__ = ["Sessions"]
 

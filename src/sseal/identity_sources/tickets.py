@@ -14,8 +14,8 @@ from ..auth.origin import Caller, OriginPolicy
 from ..clock import Clock
 from ..errors import CredentialExpired, CredentialInvalid, Unavailable
 from ..position import MAX_OFFSET, Lineage, Position
+from ..storage.store import Store
 from .secret import new_secret
-from .store import Store
 
 __all__ = ["Passage", "SpentTicket", "Tickets", "VoidToken"]
 

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
-from ..backends.address import engine_of, shown
 from ..errors import InvalidInput, Unavailable
 from ..limits import Limits
-from .drafts import draft
-from .portal import CLOSE_PATIENCE, Portal
+from ..storage.address import engine_of, shown
+from .publications import draft
+from .thread import CLOSE_PATIENCE, Portal
 
 __all__ = ["Publisher"]
 

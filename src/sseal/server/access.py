@@ -10,8 +10,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..asgi.answers import problem
 from ..asgi.audit import redacted_path
+from ..asgi.responses import problem
 from ..errors import Unavailable
 
 __all__ = ["AccessLog"]

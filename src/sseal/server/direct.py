@@ -5,8 +5,8 @@ With `sseal.server.protocol.StreamProtocol`, requests that may become streams fi
 awaits ``detach(first_body)``. That is True only once uvicorn itself has put exactly this head and body on the
 transport (W3); from then on the request's task may end, and the hub owns the transport through a `DirectSink`.
 
-Everything private of uvicorn that is used here is looked for at start, see `sseal.server.internals`; without it, and
-for TLS, HTTP/1.0 and HEAD, streams use the plain path with the same semantics.
+Everything private of uvicorn that is used here is looked for at start, see `sseal.server.uvicorn_internals`; without
+it, and for TLS, HTTP/1.0 and HEAD, streams use the plain path with the same semantics.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from ..stream.connection import Connection, Owner
-from .internals import RequestResponseCycle
+from .uvicorn_internals import RequestResponseCycle
 
 if TYPE_CHECKING:
     from .protocol import StreamProtocol

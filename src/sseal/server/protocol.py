@@ -22,8 +22,8 @@ from uvicorn.server import ServerState
 
 from .connections import HttpLimits, connections_of
 from .direct import MAX_SURPLUS, Direct, DirectSink, NotedCycle, keep_little_unsent
-from .heads import FRAMING, MAX_HEAD, MAX_LINES, Refused, check_framing, rest_of_body, split_target
-from .internals import STATUS_LINE, FlowControl, HttpToolsProtocol, RequestResponseCycle
+from .request_heads import FRAMING, MAX_HEAD, MAX_LINES, Refused, check_framing, rest_of_body, split_target
+from .uvicorn_internals import STATUS_LINE, FlowControl, HttpToolsProtocol, RequestResponseCycle
 
 __all__ = ["StreamProtocol"]
 

@@ -17,15 +17,15 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..application import Hub
-from ..asgi.answers import not_found
-from ..backends.address import shown
+from ..asgi.responses import not_found
 from ..errors import InvalidInput, SsealError
+from ..hub import Hub
 from ..settings import Settings, refusals, revive, warnings_of
+from ..storage.address import shown
 from ..telemetry import logs, redaction
 from .access import AccessLog
-from .collector import calm_collector
 from .connections import HttpLimits, spare_descriptors
+from .gc_tuning import calm_collector
 from .loop import Server, ending_at_signals
 from .proxies import Proxies
 from .workers import supervise

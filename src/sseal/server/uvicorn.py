@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .connections import HttpLimits
-from .internals import MISSING, missing
+from .uvicorn_internals import MISSING, missing
 
 if TYPE_CHECKING or not MISSING:
     from .protocol import StreamProtocol

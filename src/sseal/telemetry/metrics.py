@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from ..hub.engine import Engine
+from ..delivery.node import Engine
 from ..stream.states import State
 
 __all__ = ["exporter"]

@@ -20,16 +20,16 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope
 
-from ...application import Hub
-from ...asgi.answers import Answer, Guarded
-from ...asgi.ask import Ask
 from ...asgi.bodies import LoginBody, RefreshBody
+from ...asgi.requests import Ask
+from ...asgi.responses import Answer, Guarded
 from ...auth.identity import Grants
 from ...auth.jwt import sign
 from ...auth.origin import is_loopback
 from ...clock import SystemClock
 from ...errors import Forbidden, InvalidInput, NotFound
-from ...hub.settings import HubSettings
+from ...hub import Hub
+from ...hub_settings import HubSettings
 from ...identity_sources.accounts import ISSUER, Accounts
 from ...identity_sources.secret import new_secret
 from ...server import serve as server

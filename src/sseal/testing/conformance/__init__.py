@@ -5,10 +5,10 @@ A check is awaited with a `World`, made for it alone. It needs no test framework
 
 from __future__ import annotations
 
-from . import continuing, delivering, keeping, leasing, mailing, publishing, reading, records, revoking
-from .world import BROKER_CHECKS, STORE_CHECKS, Check, ConformanceError, Promise, World
+from . import delivery, epochs, history, leases, messaging, publishing, records, retention, revocations
+from .fixture import BROKER_CHECKS, STORE_CHECKS, Check, ConformanceError, Promise, World
 
 __all__ = ["BROKER_CHECKS", "STORE_CHECKS", "Check", "ConformanceError", "Promise", "World"]
 
-_ENTERED = (publishing, reading, keeping, delivering, continuing, records, leasing, revoking, mailing)
+_ENTERED = (publishing, history, retention, delivery, epochs, records, leases, revocations, messaging)
 """What enters the checks, by being imported."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from ...brokers import CANARY_ROOT, Broker, Draft, Entry, IdempotencyKey, Page
+from ...storage import CANARY_ROOT, Broker, Draft, Entry, IdempotencyKey, Page
 from ...subscription import NO_BOUNDS, TopicSet
-from .world import World, equal, eventually, expect
+from .fixture import World, equal, eventually, expect
 
 __all__ = ["Hub", "Recorder", "canary", "crew", "draft", "everything", "hub", "keyed", "offsets"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...identity_sources.store import Store
-from .world import World
+from ...storage.store import Store
+from .fixture import World
 
 __all__ = ["Ear", "Node", "node", "nodes"]
 

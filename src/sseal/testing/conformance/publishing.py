@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ...brokers import Draft, Retention
 from ...errors import Conflict, Unavailable
+from ...storage import Draft, Retention
+from .fixture import World, broker_check, equal, expect, refused
 from .hubs import Hub, crew, draft, everything, hub, keyed, offsets
-from .world import World, broker_check, equal, expect, refused
 
 DAY = 24 * 3600.0
 ODD_TEXTS = ("", "plain", "two\nlines", "a\r\nb\rc", "\0", "é 𝄞 \u2028", '{"a": "\\n"}', "%s ' \" ; --", "x" * 262_144)

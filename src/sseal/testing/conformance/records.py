@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 
+from .fixture import World, equal, expect, store_check
+from .history import MOMENT
 from .nodes import Node, node, nodes
-from .reading import MOMENT
-from .world import World, equal, expect, store_check
 
 LONG = 60.0
 """Seconds that something lives which must not expire within a check."""

@@ -1,0 +1,125 @@
+"""What other hubs may ask of this one: its streams are listed, ended and refreshed where they live (W42)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import msgspec
+
+from ..auth.identity import Identity
+from ..delivery.node_rpc import Cluster
+from ..errors import Forbidden, NotFound
+from ..stream import reasons
+from ..stream.connection import Connection
+from .bodies import StreamAnswer
+from .services import Services
+
+__all__ = ["PAGE", "Commands", "node_of"]
+
+PAGE: Final = 500
+"""Streams of one answer."""
+PAGE_SIZE: Final = 512 * 1024
+"""Bytes of one answer, half of what mail may hold: topics are many where patterns are refused."""
+
+_ID = re.compile(r"([a-z0-9]{8})\.[a-z2-7]{16}", re.ASCII)
+
+
+def node_of(connection_id: str) -> str:
+    """Return the node that a connection id names.
+
+    :raises NotFound: it is no connection id.
+    """
+    match = _ID.fullmatch(connection_id)
+    if match is None:
+        raise NotFound("there is no such stream")
+    return match[1]
+
+
+class Commands:
+    """The commands of one hub; makes itself known to the cluster."""
+
+    def __init__(self, services: Services, cluster: Cluster) -> None:
+        self._services = services
+        cluster.handlers |= {
+            "connections": self.connections,
+            "disconnect": self.disconnect,
+            "refresh": self.refresh,
+            "replace": self.replace,
+            "supersede": self.supersede,
+        }
+
+    async def connections(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """List open streams by id, of one subject or all, after an id: ``{"connections", "more"}``."""
+        subject, after = args.get("subject"), args.get("after") or ""
+        streams = sorted(
+            (key, connection)
+            for key, connection in self._services.engine.connections.items()
+            if key > after and subject in (None, connection.subscription.identity.subject)
+        )
+        found: list[dict[str, Any]] = []
+        size = 0
+        for _, connection in streams[:PAGE]:
+            described = self._describe(connection)
+            size += len(msgspec.json.encode(described))
+            if found and size > PAGE_SIZE:
+                break
+            found.append(described)
+        return {"connections": found, "more": len(found) < len(streams)}
+
+    async def disconnect(self, args: Mapping[str, Any]) -> None:
+        """End a stream; its client may come back (W37)."""
+        self._services.engine.close(self._stream(args), reasons.KICKED)
+
+    async def replace(self, args: Mapping[str, Any]) -> None:
+        """End a stream whose subject has opened one too many at another hub (W45)."""
+        connection = self._services.engine.connections.get(str(args["connection"]))
+        if connection is not None:
+            self._services.engine.close(connection, reasons.REPLACED)
+
+    async def refresh(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Extend a live stream with a fresh identity of the same subject, with the rights of now (W21)."""
+        connection = self._stream(args)
+        fresh = msgspec.convert(args["identity"], Identity)
+        services, subscription = self._services, connection.subscription
+        if not fresh.same_person(subscription.identity):
+            raise Forbidden("the stream belongs to somebody else")
+        granted = await services.authorizer.subscribe(fresh, list(subscription.topics.names), services.clock.wall())
+        if connection.closed_by is not None:
+            raise NotFound("the stream has ended")
+        identity = services.engine.refresh(connection, granted)
+        if identity.family is not None:
+            await services.tickets.touch(identity.family, identity)
+        return {"expires_at": identity.expires_at}
+
+    async def supersede(self, args: Mapping[str, Any]) -> None:
+        """End the streams of a family that has gone on to another hub (W14), unless it has come back."""
+        family, tickets = str(args["family"]), self._services.tickets
+        if await tickets.node_of(family) != self._services.cluster.node:
+            self._services.engine.supersede(family)
+
+    def _stream(self, args: Mapping[str, Any]) -> Connection:
+        connection = self._services.engine.connections.get(str(args["connection"]))
+        if connection is None:
+            raise NotFound("there is no such stream")
+        return connection
+
+    def _describe(self, connection: Connection) -> dict[str, Any]:
+        identity = connection.subscription.identity
+        described = StreamAnswer(
+            id=connection.id,
+            subject=identity.subject,
+            issuer=identity.issuer,
+            way=identity.way,
+            topics=list(connection.subscription.topics.names),
+            state=connection.state.name.lower(),
+            direct=connection.sink is not None and connection.sink.chunked,
+            position=connection.position,
+            delivered=connection.delivered,
+            buffered=connection.sink.buffered if connection.sink else 0,
+            address=connection.address,
+            seconds=round(self._services.clock.monotonic() - connection.opened_at, 3),
+            expires_at=identity.expires_at,
+        )
+        return cast("dict[str, Any]", msgspec.to_builtins(described))

@@ -1,1 +1,0 @@
-"""What a broker and a store on the same engine share: one file, one connection."""

@@ -1,0 +1,1 @@
+"""One process's delivery: admission, fan-out, replay, revocations, heartbeat, drain."""

@@ -1,0 +1,184 @@
+"""Commands from one hub to another, over the mail of their store, and the answers (W42)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import CredentialExpired, CredentialInvalid, Forbidden, InvalidInput, NotFound, SsealError, Unavailable
+from ..storage.store import Store
+
+__all__ = ["Cluster", "Handler"]
+
+PATIENCE: Final = 1.0
+"""Seconds in which a node has to answer (W42)."""
+MAX_OPEN: Final = 1_000
+"""Commands under way at once, each way: a hub that cannot keep up refuses more."""
+
+Handler = Callable[[Mapping[str, Any]], Awaitable[Any]]
+"""Carries out one kind of command; what it returns, or the `SsealError` it raises, goes back to the asker."""
+
+logger = logging.getLogger("sseal.cluster")
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    kind: str
+    detail: str
+    code: str
+
+
+class _Command(msgspec.Struct, frozen=True, tag=True):
+    id: str
+    sender: str
+    verb: str
+    args: dict[str, Any]
+
+
+class _Answer(msgspec.Struct, frozen=True, tag=True):
+    id: str
+    result: Any = None
+    fault: _Fault | None = None
+
+
+_decode = msgspec.json.Decoder(_Command | _Answer).decode
+
+
+class Cluster:
+    """All hubs on one store, seen from one of them.
+
+    :param store: carries the mail.
+    :param node: the name of this hub.
+    :ivar handlers: what this hub does on command, by verb.
+    """
+
+    def __init__(self, store: Store, node: str) -> None:
+        self._store = store
+        self.node = node
+        self.handlers: dict[str, Handler] = {}
+        self._asked: dict[str, asyncio.Future[Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def mail(self, body: bytes) -> None:
+        """Take a message from another hub; what is none is dropped with a word in the log."""
+        try:
+            message = _decode(body)
+        except msgspec.DecodeError as error:
+            logger.warning("a message that cannot be read: %s", error)
+            return
+        if isinstance(message, _Answer):
+            future = self._asked.get(message.id)
+            if future is not None and not future.done():
+                future.set_result(message)
+        elif len(self._tasks) < MAX_OPEN:
+            self._spawn(self._obey(message))
+
+    async def ask(self, node: str, verb: str, **args: Any) -> Any:
+        """Have a node do something, this one included; return its answer.
+
+        :raises NotFound: there is no such node.
+        :raises Unavailable: it did not answer within a second (code ``node_silent``).
+        :raises SsealError: what it answered.
+        """
+        if node == self.node:
+            return await self.handlers[verb](args)
+        if len(self._asked) >= MAX_OPEN:
+            raise Unavailable("too many commands to other hubs are under way", code="busy")
+        command = _Command(secrets.token_hex(8), self.node, verb, args)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked[command.id] = future
+        try:
+            async with asyncio.timeout(PATIENCE):
+                if not await self._store.send(node, msgspec.json.encode(command)):
+                    raise NotFound("there is no such node")
+                answer = await future
+        except TimeoutError:
+            raise Unavailable("the hub that holds the stream does not answer", code="node_silent") from None
+        finally:
+            del self._asked[command.id]
+        if answer.fault is not None:
+            raise _error(answer.fault)
+        return answer.result
+
+    async def ask_all(self, verb: str, **args: Any) -> tuple[list[Any], list[str]]:
+        """Have every node do something; return the answers, and the nodes that gave none."""
+        nodes = {*await self._store.nodes(), self.node}
+        answers = await asyncio.gather(*(self.ask(node, verb, **args) for node in nodes), return_exceptions=True)
+        silent = []
+        for node, answer in zip(nodes, answers, strict=True):
+            if isinstance(answer, SsealError):
+                silent.append(node)
+            elif isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, BaseException)], sorted(silent)
+
+    def tell(self, node: str, verb: str, **args: Any) -> None:
+        """Have a node do something, without waiting for it and without being told whether it did."""
+        if len(self._tasks) < MAX_OPEN:
+            self._spawn(self._tell(node, _Command("", self.node, verb, args)))
+
+    async def broadcast(self, verb: str, **args: Any) -> None:
+        """Have all other nodes do something, without writing to the store; whoever is not reached is not."""
+        await self._store.broadcast(msgspec.json.encode(_Command("", self.node, verb, args)))
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _tell(self, node: str, command: _Command) -> None:
+        try:
+            if node == self.node:
+                await self.handlers[command.verb](command.args)
+            else:
+                await self._store.send(node, msgspec.json.encode(command))
+        except SsealError as error:
+            logger.warning("%s could not be told to %s: %s", node, command.verb, error)
+
+    async def _obey(self, command: _Command) -> None:
+        handler = self.handlers.get(command.verb)
+        try:
+            if handler is None:
+                raise NotFound(f"this hub knows no command {command.verb!r}")
+            answer = _Answer(command.id, await handler(command.args))
+        except SsealError as error:
+            answer = _Answer(command.id, fault=_Fault(type(error).__name__, error.detail, error.code))
+        except Exception:
+            logger.exception("a command of another hub failed: %s", command.verb)
+            answer = _Answer(command.id, fault=_Fault("SsealError", "the command failed", "internal"))
+        if command.id:
+            try:
+                await self._store.send(command.sender, msgspec.json.encode(answer))
+            except SsealError as error:
+                logger.warning("%s could not be answered: %s", command.sender, error)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            await work
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _error(fault: _Fault) -> SsealError:
+    """Return the error another hub answered with; what does not travel becomes a transient one."""
+    match fault.kind:
+        case "NotFound":
+            return NotFound(fault.detail, code=fault.code)
+        case "Forbidden":
+            return Forbidden(fault.detail, code=fault.code)
+        case "InvalidInput":
+            field, _, problem = fault.detail.partition(": ")
+            return InvalidInput(field, problem, code=fault.code)
+        case "CredentialInvalid":
+            return CredentialInvalid("refused by the hub that holds the stream")
+        case "CredentialExpired":
+            return CredentialExpired("refused by the hub that holds the stream")
+        case _:
+            return Unavailable(fault.detail, code=fault.code)

@@ -1,0 +1,114 @@
+"""Which topics have readers here: the log is told to deliver these, and the window vouches for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import Protocol
+
+from ..errors import Unavailable
+from ..storage import Broker
+from ..subscription import Subscription
+from .window import Window
+
+__all__ = ["Readers"]
+
+
+class Host(Protocol):
+    """What this needs of the engine around it."""
+
+    broker: Broker
+    window: Window
+    epoch: str
+    started: bool
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        """Run something in the background, until the engine stops."""
+        ...
+
+
+class Readers:
+    """Counts the readers of each topic and pattern, and holds the log's delivery while there is one.
+
+    :param host: the engine.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._counts: dict[str, int] = {}
+        self._confirming: dict[str, asyncio.Future[None]] = {}
+        self._unread: set[str] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """The topics and patterns that have readers."""
+        return list(self._counts)
+
+    def among(self, names: Iterable[str]) -> list[str]:
+        """Return those of some topics and patterns that have readers."""
+        return [name for name in names if name in self._counts]
+
+    async def listen(self, subscription: Subscription) -> None:
+        """Hold the log's delivery of these topics.
+
+        :raises Unavailable: the log cannot be asked for them now.
+        """
+        names = subscription.topics.names
+        # A name may be held and not vouched for: its confirmation has just failed.
+        fresh = [name for name in names if name not in self._confirming and not self._host.window.vouches_for(name)]
+        asked = [self._confirming[name] for name in names if name in self._confirming]
+        for name in names:
+            self._counts[name] = self._counts.get(name, 0) + 1
+        try:
+            if fresh:
+                await self._confirm(fresh)
+            for future in asked:  # another stream of the topic came first, and its request is under way
+                await asyncio.shield(future)
+        except BaseException:
+            self.unlisten(subscription)
+            raise
+
+    async def _confirm(self, names: list[str]) -> None:
+        host = self._host
+        future = asyncio.get_running_loop().create_future()
+        self._confirming |= dict.fromkeys(names, future)
+        epoch = host.epoch
+        try:
+            confirmed = await host.broker.listen(names)
+        except BaseException as error:
+            future.set_exception(Unavailable(str(error), code=getattr(error, "code", "unavailable")))
+            future.exception()  # it may be that nobody else waits for it
+            raise
+        finally:
+            for name in names:
+                if self._confirming.get(name) is future:
+                    del self._confirming[name]
+        if epoch == host.epoch:  # else `Engine.turned` has covered them
+            for name in self.among(names):
+                host.window.cover(name, confirmed)
+        future.set_result(None)
+
+    def unlisten(self, subscription: Subscription) -> None:
+        """Give a hold back; the last reader of a topic ends its delivery."""
+        gone = []
+        for name in subscription.topics.names:
+            self._counts[name] -= 1
+            if not self._counts[name]:
+                del self._counts[name]
+                self._host.window.uncover(name)
+                gone.append(name)
+        if gone and self._host.started:
+            if not self._unread:
+                asyncio.get_running_loop().call_soon(self._forget)
+            self._unread.update(gone)
+
+    def _forget(self) -> None:
+        """Tell the log, once per turn of the loop, which topics have no reader any more."""
+        if self._host.started:
+            self._host.spawn(self._forget_topics())
+
+    async def _forget_topics(self) -> None:
+        gone = [name for name in self._unread if name not in self._counts]
+        self._unread.clear()
+        if gone:
+            await self._host.broker.forget(gone)

@@ -1,1 +1,0 @@
-"""Topic index, shared window, fan-out and timers of one process."""

@@ -1,0 +1,282 @@
+"""One SQLite file: opened by the first who needs it in a process, closed by the last."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from ...clock import Clock
+from ...errors import InvalidInput, TooLarge, Unavailable
+from . import epochs, schema
+from .errors import Faults, at_open, damaged
+from .lock import OpenLock
+from .wakeups import MAX_BODY, Ringer
+from .watcher import Listener, Watcher
+from .worker import Handler, Job, Worker
+from .writer import Writer
+
+__all__ = ["Database", "Listener"]
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for others while the file is opened."""
+
+TRIES: Final = 20
+"""Times a broadcast is tried at a process whose queue of datagrams is full, every 10 ms."""
+
+_Thread = TypeVar("_Thread", bound=Worker)
+
+
+class Database:
+    """A file that broker and store of a process may share; each opens it and closes it.
+
+    One thread writes, one reads, one reads what takes long, and one watches for what other processes have written,
+    once somebody listens.
+
+    :param path: the file; made when it is missing, readable by its owner only. ``<path>-lock`` stands beside it.
+    :param clock: where the times in the file come from.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], clock: Clock) -> None:
+        if os.fspath(path) in ("", ":memory:"):
+            raise InvalidInput("broker", "names no file; use memory:// for a log that is forgotten")
+        self.path = Path(path).absolute()
+        self.clock = clock
+        self._users = 0
+        self._turn = asyncio.Lock()
+        self._faults = Faults(clock)
+        self._lock: OpenLock | None = None
+        self._file = (0, 0)
+        self._size = 0  # bytes, the last time it was whole; changed by the watching thread alone
+        self._cut_short = False
+        self._reader: Worker | None = None
+        self._long_reader: Worker | None = None
+        self._writer: Writer | None = None
+        self._watcher: Watcher | None = None
+
+    @property
+    def lost_since(self) -> float | None:
+        """Since when the file cannot be read (``Clock.monotonic``); None while it can, or nobody listens."""
+        return None if self._watcher is None else self._watcher.lost_since
+
+    async def open(self, setting: str) -> None:
+        """Start the threads, unless they run; the first process that opens the file starts a new epoch (W10).
+
+        :param setting: what errors name.
+        :raises InvalidInput: the file cannot be used; says why and what to do.
+        :raises Unavailable: not now: it is locked, or its disk is full.
+        """
+        async with self._turn:
+            if not self._users:
+                await _in_thread(lambda: self._prepare(setting))
+                self._reader = Worker("read", self._connect_reader, self._faults)
+                self._long_reader = Worker("read-long", self._connect_reader, self._faults)
+                self._writer = Writer(self.path, self._connect_writer, self._faults, self.same_file, self._wake_own)
+                for thread in (self._reader, self._long_reader, self._writer):
+                    thread.start()
+            self._users += 1
+
+    async def close(self) -> None:
+        """Finish what waits and end the threads when this was the last user."""
+        async with self._turn:
+            self._users -= 1
+            if self._users or self._lock is None:
+                return
+            if self._watcher is not None:
+                await self._watcher.end()
+                self._watcher = None
+            for thread in (self._writer, self._reader, self._long_reader):
+                await _of(thread).end()
+            self._lock.release()
+            self._writer = self._reader = self._long_reader = self._lock = None
+
+    async def write(self, handler: Handler, item: Any, *, size: int = 0, wake: bool = False) -> Any:
+        """Have something written; returns when it is on the disk.
+
+        :param handler: does all that waits for it at once, in one transaction.
+        :param size: bytes held while it waits.
+        :param wake: tell the listeners of all processes at once, instead of within 50 ms.
+        :raises Unavailable: ``code`` says why: busy, disk_full, read_only, broker_failed, outcome_unknown.
+        """
+        return await _of(self._writer).call(handler, item, size=size, wake=wake)
+
+    async def read(self, handler: Handler, item: Any, *, long: bool = False) -> Any:
+        """Have something read, in one snapshot.
+
+        :param long: whether it takes more than a moment: it then keeps no revocation or ticket waiting (W17).
+        :raises Unavailable: not now.
+        """
+        return await _of(self._long_reader if long else self._reader).call(handler, item)
+
+    def post(self, job: Job) -> None:
+        """Have something written that only the threads wait for, if anybody; callable from them.
+
+        :raises Unavailable: too much waits already.
+        """
+        _of(self._writer).offer(job)
+
+    async def listen(self, listener: Listener) -> None:
+        """Have a listener look at the file from now on, whenever something was written."""
+        if self._watcher is None:
+            self._watcher = Watcher(self, self._faults, asyncio.get_running_loop())
+        await self._watcher.add(listener)
+
+    async def unlisten(self, listener: Listener) -> None:
+        """Leave a listener alone."""
+        if self._watcher is not None:
+            await self._watcher.remove(listener)
+
+    async def broadcast(self, body: bytes) -> None:
+        """Say something to the listeners of all other processes, without writing: a full disk keeps nobody from it.
+
+        :raises TooLarge: it is over 32 KiB.
+        :raises Unavailable: it cannot be read who they are.
+        """
+        if len(body) > MAX_BODY:
+            raise TooLarge("body", f"is {len(body)} bytes, at most {MAX_BODY} are said")
+        own = None if self._watcher is None else self._watcher.address
+        waiting = [address for address in await self.read(_addresses, None) if address != own]
+        ringer = Ringer()
+        try:
+            for _ in range(TRIES):
+                if not (waiting := ringer.say(body, waiting)):
+                    return
+                await asyncio.sleep(0.01)
+        finally:
+            ringer.close()
+
+    async def look(self) -> None:
+        """Have all listeners look now; returns when they have.
+
+        :raises Unavailable: the file cannot be read.
+        """
+        if self._watcher is not None:
+            await self._watcher.look()
+
+    def same_file(self) -> None:
+        """Make sure that the path still names the file that was opened, and that the watcher found it whole.
+
+        :raises Unavailable: it was deleted, replaced or cut short.
+        """
+        self.measure()
+        if self._cut_short:
+            raise damaged()
+
+    def whole_file(self, connection: sqlite3.Connection) -> None:
+        """Make sure that nobody has cut the file short; called by the watcher.
+
+        SQLite itself goes on with what it remembers of such a file, and acknowledges what a checkpoint then spoils. A
+        file in WAL mode gets smaller only after its count of pages has.
+
+        :raises Unavailable: as `same_file`.
+        """
+        size = self.measure()
+        if size < self._size:
+            ((pages,), (page,)) = (connection.execute(f"PRAGMA {of}").fetchone() for of in ("page_count", "page_size"))
+            self._cut_short = size < max(1, pages) * page
+            if self._cut_short:
+                raise damaged()
+        self._size, self._cut_short = size, False
+
+    def measure(self) -> int:
+        """Return the size of the file, in bytes.
+
+        :raises Unavailable: it was deleted or replaced.
+        """
+        try:
+            status = self.path.stat()
+            found, size = (status.st_dev, status.st_ino), status.st_size
+        except OSError:
+            found, size = (0, 0), 0
+        if found != self._file:
+            what = f"{self.path} was deleted or replaced while it was open; put it back, or restart every hub"
+            raise Unavailable(what, code="broker_failed", retry_after=30.0)
+        return size
+
+    def _wake_own(self) -> str | None:
+        watcher = self._watcher
+        return None if watcher is None else watcher.wake()
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        return schema.connect(self.path, patience=1.0)
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        connection = schema.connect(self.path, patience=1.0)
+        connection.execute("PRAGMA busy_timeout = 0")  # the writer's own waits are shorter
+        return connection
+
+    def _prepare(self, setting: str) -> None:
+        try:
+            schema.create(self.path, setting)
+            self._lock = OpenLock(f"{self.path}-lock")
+            self._adopt(setting, self._lock)
+        except (sqlite3.Error, OSError) as error:
+            raise at_open(error, setting, str(self.path)) from None
+        finally:
+            if self._lock is not None and self._file == (0, 0):
+                self._lock.release()
+                self._lock = None
+
+    def _adopt(self, setting: str, lock: OpenLock) -> None:
+        self._file = (0, 0)
+        alone = lock.acquire()
+        connection = schema.connect(self.path, patience=PATIENCE)
+        try:
+            schema.adopt(connection, setting, self.path, alone=alone)
+            if alone:
+                connection.execute("BEGIN IMMEDIATE")
+                epochs.begin(connection)
+                connection.execute("DELETE FROM listener")
+                connection.execute("COMMIT")
+                lock.share()
+            self._file = _identity(self.path)
+            self._size, self._cut_short = 0, False
+            schema.tighten(self.path)
+        finally:
+            connection.close()
+
+
+def _addresses(connection: sqlite3.Connection, items: Sequence[None]) -> list[list[str]]:
+    """Return where other processes listen."""
+    found = [address for (address,) in connection.execute("SELECT address FROM listener")]
+    return [found] * len(items)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _of(worker: _Thread | None) -> _Thread:
+    if worker is None:
+        raise Unavailable("the log is closed", code="broker_closed")
+    return worker
+
+
+async def _in_thread(function: Callable[[], None]) -> None:
+    """Run a function in a thread of its own; the default executor may be full of the application's work."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - goes to the caller
+            loop.call_soon_threadsafe(finish, error)
+        else:
+            loop.call_soon_threadsafe(finish, None)
+
+    threading.Thread(target=work, name="sseal-sqlite-open", daemon=True).start()
+    await done

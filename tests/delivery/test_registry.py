@@ -1,0 +1,162 @@
+"""Streams found by what ends them: a revocation costs what it ends (W17)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delivery.harness import World
+from sseal.auth.identity import Identity, minter
+from sseal.auth.revocation import Revocation
+from sseal.delivery.connections import Registry
+from sseal.stream.connection import Connection
+from sseal.subscription import Subscription, TopicSet
+
+TOPICS = TopicSet.of("public/news")
+ROOT = Identity(subject="root", issuer="app", issued_at=5.0, way="bearer")
+
+
+class Counted(Revocation):
+    """A revocation that counts the identities it was held against."""
+
+    examined: ClassVar[list[Identity]] = []
+
+    def concerns(self, identity: Identity) -> bool:
+        """Count, and tell as ever."""
+        self.examined.append(identity)
+        return super().concerns(identity)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_examined() -> None:
+    Counted.examined.clear()
+
+
+def revocation(kind: Any, value: str, issuer: str | None = None) -> Counted:
+    """Return a revocation of everything issued until 100."""
+    return Counted(kind=kind, value=value, issuer=issuer, at=100.0, expires_at=1e9)
+
+
+def person(number: int) -> Identity:
+    """Return one of many: own subject, own token, derived from a session of their own; every tenth minted by root."""
+    parents = (f"session:{number}", minter(ROOT)) if number % 10 == 0 else (f"session:{number}",)
+    return Identity(
+        subject=f"u{number}",
+        issuer="app" if number % 2 else "other",
+        issued_at=10.0,
+        token_id=f"jti:{number}",
+        parents=parents,
+        way="ticket",
+        family=f"f{number}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "ends"),
+    [
+        (("subject", "u7", None), 1),
+        (("subject", "u7", "app"), 1),
+        (("subject", "u7", "other"), 0),
+        (("subject", "root", None), 50),
+        (("subject", "root", "app"), 50),
+        (("subject", "root", "other"), 0),
+        (("subject", "nobody", None), 0),
+        (("token", "jti:8", None), 1),
+        (("token", "session:8", None), 1),
+        (("token", "jti:none", None), 0),
+        (("family", "f9", None), 1),
+        (("family", "none", None), 0),
+    ],
+)
+async def test_a_revocation_looks_at_those_it_ends_and_at_no_others(
+    entry: tuple[str, str, str | None], ends: int
+) -> None:
+    """Among 500 streams as many identities are examined as streams end."""
+    async with World() as world:
+        for number in range(500):
+            await world.read("public/news", identity=person(number))
+        assert world.engine.revoke(revocation(*entry)) == ends
+        assert len(Counted.examined) == ends
+        assert len(world.engine.connections) == 500 - ends
+
+
+async def test_a_refreshed_stream_is_found_by_its_new_token_only() -> None:
+    """What a stream was derived from changes with a refresh, and the index with it (W21)."""
+    async with World() as world:
+        reader = await world.read("public/news", identity=replace(person(1), expires_at=2e9))
+        fresh = replace(person(1), token_id="jti:fresh", parents=(), family=None, expires_at=3e9)
+        world.engine.refresh(reader.connection, Subscription(fresh, TOPICS))
+        assert world.engine.revoke(revocation("token", "jti:1")) == 0
+        assert world.engine.revoke(revocation("token", "session:1")) == 0
+        assert Counted.examined == []
+        assert world.engine.revoke(revocation("token", "jti:fresh")) == 1
+
+
+def connection(name: str, identity: Identity) -> Connection:
+    """Return a stream that was never opened."""
+    return Connection(name, Subscription(identity, TOPICS), 0, address="192.0.2.1")
+
+
+names = st.sampled_from(["a", "b"])
+identities = st.builds(
+    lambda subject, issuer, token, parents, family: Identity(
+        subject=subject,
+        issuer=issuer,
+        issued_at=10.0,
+        token_id=token and f"jti:{token}",
+        parents=tuple(parents),
+        family=family,
+        way="own",
+    ),
+    names,
+    names,
+    st.none() | names,
+    st.lists(
+        st.sampled_from(["jti:a", "session:a", minter(ROOT), minter(Identity(subject="a", issuer="b"))]), max_size=3
+    ),
+    st.none() | names,
+)
+revocations = st.builds(
+    revocation,
+    st.sampled_from(["subject", "token", "family"]),
+    st.sampled_from(["a", "b", "root", "jti:a", "session:a"]),
+    st.none() | st.sampled_from(["a", "b", "app"]),
+)
+
+
+@given(st.lists(identities, max_size=8), st.data(), st.lists(revocations, max_size=5))
+def test_law_the_index_finds_whatever_a_walk_would_find(
+    people: list[Identity], data: st.DataObject, entries: list[Counted]
+) -> None:
+    """Whoever came and left, those found are those concerned among all; at the end nothing is left behind."""
+    registry = Registry()
+    for number, identity in enumerate(people):
+        registry.add(connection(f"c{number}", identity))
+    for name in data.draw(st.lists(st.sampled_from(list(registry.by_id) or ["none"]), unique=True)):
+        if name in registry.by_id:
+            registry.remove(registry.by_id[name])
+    for entry in entries:
+        walked = [name for name, c in registry.by_id.items() if entry.concerns(c.subscription.identity)]
+        found = [c.id for c in registry.candidates(entry) if entry.concerns(c.subscription.identity)]
+        assert sorted(found) == walked
+    for stream in list(registry.by_id.values()):
+        registry.remove(stream)
+    left = [vars(registry)[name] for name in vars(registry)]
+    assert not any(index if isinstance(index, dict) else index._found for index in left if index is not None)
+
+
+def test_the_streams_of_a_subject_are_given_oldest_first() -> None:
+    """Whoever has too many loses the oldest, however many came and went (W45)."""
+    registry = Registry()
+    streams = [connection(f"c{number}", person(1)) for number in range(4)]
+    for stream in streams:
+        registry.add(stream)
+    registry.remove(streams[1])
+    assert registry.of_subject("app", "u1") == [streams[0], *streams[2:]]
+    registry.remove(streams[0])
+    registry.remove(streams[3])
+    assert registry.of_subject("app", "u1") == [streams[2]]
