@@ -52,7 +52,7 @@ async def run(port: int, cycles: int) -> None:
 
 
 async def test_ten_thousand_connects_leave_no_memory_behind(tmp_path: Path) -> None:
-    """After 10,000 connect/disconnect cycles the memory after gc is within 2 MiB of where it was, descriptors too (W50)."""
+    """After 10,000 connect/disconnect cycles memory after gc is within 2 MiB of what it was, descriptors too (W50)."""
     with uvicorn(APP, tmp_path / "log", "--log-level", "warning", "--no-access-log") as server:
         await run(server.port, 3_000)  # until allocator and caches have their size
         await collect(server.port)
