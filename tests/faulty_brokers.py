@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from shared_memory import Hub, Trunk
 from sseal.errors import Unavailable
 from sseal.position import Lineage
-from sseal.storage import CANARY_ROOT, Draft, Entry, Page, Retention
+from sseal.storage import CANARY_ROOT, Entry, Page, Publication, Retention
 from sseal.subscription import TopicSet
 
 # -- brokers that lose, double, mix up --------------------------------------------------------------------------
@@ -39,13 +39,13 @@ class TurnsAround(Hub):
 class OwnFirst(Hub):
     """Hands out its own events before those that others published earlier (W28)."""
 
-    async def publish(self, drafts):
-        offsets = await super().publish(drafts)
+    async def publish(self, publications):
+        offsets = await super().publish(publications)
         page = await self.trunk.log.history(
             TopicSet.of(*self.names or ["never"]), min(offsets) - 1, max(offsets), limit=99, since={}
         )
         if self.intake is not None:
-            self.intake.deliver(list(page.entries))
+            self.intake.on_entries(list(page.entries))
         return offsets
 
     def hand_out(self, entries, last):
@@ -55,10 +55,10 @@ class OwnFirst(Hub):
 class Deaf(Hub):
     """Hears only what it has published itself."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         self.mine = True
         try:
-            return await super().publish(drafts)
+            return await super().publish(publications)
         finally:
             self.mine = False
 
@@ -80,7 +80,7 @@ class HandsOutOldEvents(Hub):
     async def open(self, intake):
         await super().open(intake)
         if intake is not None and self.trunk.log.head:
-            intake.deliver(self.trunk.log._entries)
+            intake.on_entries(self.trunk.log._entries)
 
 
 class ForgetsPatternsToo(Hub):
@@ -114,7 +114,7 @@ class SaysTurned(Hub):
 
     async def newest(self):
         if self.intake is not None:
-            self.intake.turned()
+            self.intake.on_epoch_change()
         return await super().newest()
 
 
@@ -124,7 +124,7 @@ class SaysMissed(Hub):
     def hand_out(self, entries, last):
         super().hand_out(entries, last)
         if last.offset % 7 == 0 and self.intake is not None:
-            self.intake.missed(None, last.offset)
+            self.intake.on_gap(None, last.offset)
 
 
 class GoesOnAfterClose(Hub):
@@ -137,19 +137,19 @@ class GoesOnAfterClose(Hub):
 class SilentAfterClose(Hub):
     """A closed broker says that it took what it dropped."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         await asyncio.sleep(0)
         if not self._open:
-            return [self.trunk.log.head + 1 + index for index, _ in enumerate(drafts)]
-        return await super().publish(drafts)
+            return [self.trunk.log.head + 1 + index for index, _ in enumerate(publications)]
+        return await super().publish(publications)
 
 
 class AppendsAfterClose(Hub):
     """What was running at a close gets in although it was refused."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         await asyncio.sleep(0)
-        offsets = await self.trunk.log.publish(drafts)
+        offsets = await self.trunk.log.publish(publications)
         if not self._open:
             raise Unavailable("the log is closed", code="broker_closed")
         return offsets
@@ -158,10 +158,10 @@ class AppendsAfterClose(Hub):
 class CannotOnlyPublish(Hub):
     """Needs somebody to hand events to."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         if self.intake is None:
             raise Unavailable("nobody is here")
-        return await super().publish(drafts)
+        return await super().publish(publications)
 
 
 class ClockOfItsOwn(Hub):
@@ -177,40 +177,47 @@ class ClockOfItsOwn(Hub):
 class Rewriting(Hub):
     """Changes drafts before they get in."""
 
-    def rewritten(self, draft: Draft) -> Draft:
-        return draft
+    def rewritten(self, publication: Publication) -> Publication:
+        return publication
 
-    async def publish(self, drafts):
-        return await super().publish([self.rewritten(draft) for draft in drafts])
+    async def publish(self, publications):
+        return await super().publish([self.rewritten(publication) for publication in publications])
 
 
 class IgnoresKeys(Rewriting):
     """Every attempt is an event."""
 
-    def rewritten(self, draft):
-        return replace(draft, key=None)
+    def rewritten(self, publication):
+        return replace(publication, key=None)
 
 
 class SharesKeys(Rewriting):
     """Keys of all publishers are one space."""
 
-    def rewritten(self, draft):
-        return draft if draft.key is None else replace(draft, key=replace(draft.key, scope=("", "")))
+    def rewritten(self, publication):
+        return (
+            publication
+            if publication.key is None
+            else replace(publication, key=replace(publication.key, scope=("", "")))
+        )
 
 
 class IgnoresDigests(Rewriting):
     """The first content under a key stands for all."""
 
-    def rewritten(self, draft):
-        return draft if draft.key is None else replace(draft, key=replace(draft.key, digest=b""))
+    def rewritten(self, publication):
+        return (
+            publication if publication.key is None else replace(publication, key=replace(publication.key, digest=b""))
+        )
 
 
 class KeepsKeysToItself(Hub):
     """Does not know the keys of other hubs, nor those of before a restart."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         own = [
-            d if d.key is None else replace(d, key=replace(d.key, scope=(f"{id(self)}", *d.key.scope))) for d in drafts
+            d if d.key is None else replace(d, key=replace(d.key, scope=(f"{id(self)}", *d.key.scope)))
+            for d in publications
         ]
         return await super().publish(own)
 
@@ -218,72 +225,72 @@ class KeepsKeysToItself(Hub):
 class LooksBeforeItLocks(Hub):
     """Looks keys up, waits, and appends."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         keys = self.trunk.log._keys
-        seen = [None if d.key is None else keys.get((d.key.scope, d.key.key)) for d in drafts]
+        seen = [None if d.key is None else keys.get((d.key.scope, d.key.key)) for d in publications]
         await asyncio.sleep(0.001)
-        for draft, record in zip(drafts, seen, strict=True):
-            if draft.key is not None and record is None:
-                keys.pop((draft.key.scope, draft.key.key), None)
-        return await self.trunk.log.publish(drafts)
+        for publication, record in zip(publications, seen, strict=True):
+            if publication.key is not None and record is None:
+                keys.pop((publication.key.scope, publication.key.key), None)
+        return await self.trunk.log.publish(publications)
 
 
 class OneByOne(Hub):
     """Appends a batch draft by draft."""
 
-    async def publish(self, drafts):
-        return [offset for draft in drafts for offset in await super(OneByOne, self).publish([draft])]
+    async def publish(self, publications):
+        return [offset for publication in publications for offset in await super(OneByOne, self).publish([publication])]
 
 
 class KeysForEver(Hub):
     """Never forgets a key."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         keys = self.trunk.log._keys
         keys.update({key: (digest, offset, 1e12) for key, (digest, offset, _) in keys.items()})
-        return await super().publish(drafts)
+        return await super().publish(publications)
 
 
 class KeysForAnHour(Hub):
     """Forgets keys too early."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         keys, now = self.trunk.log._keys, self.now()
         for key, (_, _, ends) in [*keys.items()]:
             if ends - now < 23 * 3600.0:
                 del keys[key]
-        return await super().publish(drafts)
+        return await super().publish(publications)
 
 
 class KeysGoWithEvents(Hub):
     """Forgets a key when retention takes its event."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         log = self.trunk.log
         kept = {entry.offset for entry in log._entries[log._start :]}
         log._keys = {key: record for key, record in log._keys.items() if record[1] in kept}
-        return await super().publish(drafts)
+        return await super().publish(publications)
 
 
 class MixesUpOffsets(Hub):
     """Returns the offsets of a batch backwards."""
 
-    async def publish(self, drafts):
-        return (await super().publish(drafts))[::-1]
+    async def publish(self, publications):
+        return (await super().publish(publications))[::-1]
 
 
 class StripsText(Rewriting):
     """Takes white space for nothing."""
 
-    def rewritten(self, draft):
-        return replace(draft, data=draft.data.strip())
+    def rewritten(self, publication):
+        return replace(publication, data=publication.data.strip())
 
 
 class OneTopicOnly(Rewriting):
     """Lists an event under its first topic only."""
 
-    def rewritten(self, draft):
-        return replace(draft, topics=draft.topics[:1])
+    def rewritten(self, publication):
+        return replace(publication, topics=publication.topics[:1])
 
 
 # -- brokers that get the history wrong -------------------------------------------------------------------------
@@ -348,8 +355,8 @@ class ListsTwice(Hub):
 class KeepsTheExpired(Rewriting):
     """Does not look at times to live."""
 
-    def rewritten(self, draft):
-        return replace(draft, ttl=None)
+    def rewritten(self, publication):
+        return replace(publication, ttl=None)
 
 
 class MissesTheExpired(Hub):
@@ -399,28 +406,28 @@ class IgnoresSince(Hub):
 class MissesWhatHadExpired(Hub):
     """Takes for lost what had expired before it was trimmed (W25)."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         log = self.trunk.log
         log._entries = [replace(entry, expires_at=None) for entry in log._entries]
         for topic in {topic for entry in log._entries for topic in entry.topics}:
             log._by_topic[topic] = [entry for entry in log._entries[log._start :] if topic in entry.topics]
-        return await super().publish(drafts)
+        return await super().publish(publications)
 
 
 class KeepsTooMuch(Hub):
     """Trims nothing."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         self.trunk.log._retention = Retention(count=10**9, age=1e9, size=10**12)
-        return await super().publish(drafts)
+        return await super().publish(publications)
 
 
 class KeepsTooLittle(Hub):
     """Trims earlier than it was told."""
 
-    async def publish(self, drafts):
+    async def publish(self, publications):
         self.trunk.log._retention = Retention(count=5, age=0.5, size=5_000)
-        return await super().publish(drafts)
+        return await super().publish(publications)
 
 
 class LosesOneTopicOnly(Hub):
@@ -488,9 +495,9 @@ class EpochPerHub(Hub):
 class KeepsCanaries(Rewriting):
     """Takes a canary for an ordinary event."""
 
-    def rewritten(self, draft):
-        topics = tuple(topic.replace(CANARY_ROOT, "$sseal/other") for topic in draft.topics)
-        return replace(draft, topics=topics)
+    def rewritten(self, publication):
+        topics = tuple(topic.replace(CANARY_ROOT, "$sseal/other") for topic in publication.topics)
+        return replace(publication, topics=topics)
 
     def hand_out(self, entries, last):
         back = [replace(e, topics=tuple(t.replace("$sseal/other", CANARY_ROOT) for t in e.topics)) for e in entries]

@@ -255,7 +255,7 @@ class SignalsItself(Node):
 
     async def revoke(self, record, expires_at):
         number = await self.shelf.revoke(record, expires_at)
-        self.shelf.heard[self.name].revocations_grew()
+        self.shelf.heard[self.name].on_revocations()
         return number
 
 
@@ -334,7 +334,7 @@ class KeepsMail(Node):
     async def open(self, node, heard):
         await super().open(node, heard)
         for body in self.shelf.__dict__.pop(f"kept-{node}", ()):
-            heard.mail(body)
+            heard.on_message(body)
 
     async def send(self, node, body):
         if node not in self.shelf.heard:

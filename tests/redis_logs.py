@@ -11,14 +11,16 @@ from typing import Any
 
 from redis_servers import RedisServer
 from sseal.clock import SystemClock
-from sseal.storage import Draft, Entry, IdempotencyKey, Retention
+from sseal.storage import Entry, IdempotencyKey, Publication, Retention
 from sseal.storage.redis import Link, RedisBroker
 
 
-def draft(topic: str, data: str = "", key: str | None = None, digest: bytes = b"d", **options: Any) -> Draft:
+def publication(
+    topic: str, data: str = "", key: str | None = None, digest: bytes = b"d", **options: Any
+) -> Publication:
     """Return a draft; several topics stand with a blank between them."""
     claim = None if key is None else IdempotencyKey(scope=("iss", "sub"), key=key, digest=digest)
-    return Draft(topics=tuple(topic.split()), type="message", data=data, key=claim, **options)
+    return Publication(topics=tuple(topic.split()), type="message", data=data, key=claim, **options)
 
 
 async def until(condition: Callable[[], object], patience: float = 10.0) -> None:
@@ -39,20 +41,20 @@ class Hub:
     told: list[tuple[Any, ...]] = field(default_factory=list)
     returning: Callable[[], None] = lambda: None
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
+    def on_entries(self, entries: Sequence[Entry]) -> None:
         """Keep the entries."""
         self.entries += entries
         self.told += [("deliver", entry.offset) for entry in entries]
 
-    def turned(self) -> None:
+    def on_epoch_change(self) -> None:
         """Keep where the log stands now."""
         self.told.append(("turned", self.broker.lineage, self.broker.head))
 
-    def missed(self, names: Sequence[str] | None, upto: int) -> None:
+    def on_gap(self, names: Sequence[str] | None, upto: int) -> None:
         """Keep what was missed."""
         self.told.append(("missed", None if names is None else sorted(names), upto))
 
-    async def returned(self) -> None:
+    async def on_reconnect(self) -> None:
         """Keep that it is back."""
         self.told.append(("returned",))
         self.returning()

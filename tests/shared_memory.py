@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sseal.clock import Clock
 from sseal.errors import Unavailable
 from sseal.position import Lineage
-from sseal.storage import Draft, Entry, Heard, Intake, MemoryBroker, MemoryStore, Page, Retention
+from sseal.storage import Entry, LogListener, MemoryBroker, MemoryStore, Page, Publication, Retention, StoreListener
 from sseal.storage.leases import Changes, Held
 from sseal.subscription import TopicSet
 
@@ -33,7 +33,7 @@ class Trunk:
         old = self.log.lineage
         self.log._lineage = Lineage(f"epoch{self.epochs:03}", ((old.epoch, self.log.head), *old.older))
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
+    def on_entries(self, entries: Sequence[Entry]) -> None:
         """Hand new entries to every hub."""
         for hub in self.hubs:
             hub.hear(entries)
@@ -44,12 +44,12 @@ class Hub:
 
     def __init__(self, trunk: Trunk) -> None:
         self.trunk = trunk
-        self.intake: Intake | None = None
+        self.intake: LogListener | None = None
         self.names: set[str] = set()
         self._head = 0
         self._open = False
 
-    async def open(self, intake: Intake | None) -> None:
+    async def open(self, intake: LogListener | None) -> None:
         """Be one of the hubs."""
         await self.trunk.log.open(self.trunk)
         self.intake, self._head, self._open = intake, self.trunk.log.head, True
@@ -84,12 +84,12 @@ class Hub:
         """The log's time."""
         return self.trunk.log.now()
 
-    async def publish(self, drafts: Sequence[Draft]) -> list[int]:
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
         """Append, a moment later than called."""
         await asyncio.sleep(0)
         if not self._open:
             raise Unavailable("the log is closed", code="broker_closed")
-        return await self.trunk.log.publish(drafts)
+        return await self.trunk.log.publish(publications)
 
     def hear(self, entries: Sequence[Entry]) -> None:
         """Hand out what is listened to, a moment later."""
@@ -102,7 +102,7 @@ class Hub:
         if self._open and self.intake is not None:
             self._head = last.offset
             if entries:
-                self.intake.deliver(entries)
+                self.intake.on_entries(entries)
 
     async def history(
         self, topics: TopicSet, after: int, upto: int | None = None, *, limit: int, since: Mapping[str, float]
@@ -129,7 +129,7 @@ class Shelf(MemoryStore):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
-        self.heard: dict[str, Heard] = {}
+        self.heard: dict[str, StoreListener] = {}
 
 
 class Node:
@@ -139,7 +139,7 @@ class Node:
         self.shelf = shelf
         self.name = ""
 
-    async def open(self, node: str, heard: Heard) -> None:
+    async def open(self, node: str, heard: StoreListener) -> None:
         """Be that node."""
         self.name = node
         self.shelf.heard[node] = heard
@@ -205,7 +205,7 @@ class Node:
         await asyncio.sleep(0)
         number = await self.shelf.revoke(record, expires_at)
         for heard in self.shelf.heard.values():
-            heard.revocations_grew()
+            heard.on_revocations()
         return number
 
     async def revocations(self, after: int) -> list[tuple[int, bytes]]:
@@ -218,14 +218,14 @@ class Node:
         heard = self.shelf.heard.get(node)
         if heard is None:
             return False
-        asyncio.get_running_loop().call_soon(heard.mail, body)
+        asyncio.get_running_loop().call_soon(heard.on_message, body)
         return True
 
     async def broadcast(self, body: bytes) -> None:
         """Hand to all other nodes."""
         for name, heard in self.shelf.heard.items():
             if name != self.name:
-                asyncio.get_running_loop().call_soon(heard.mail, body)
+                asyncio.get_running_loop().call_soon(heard.on_message, body)
 
     async def nodes(self) -> list[str]:
         """All that are open."""

@@ -480,7 +480,7 @@ async def _toml(story: Story, block: Block) -> None:
         for name in [name for name in os.environ if name.startswith("SSEAL_")]:
             patch.delenv(name)
         loaded = operator.load(path)
-    assert operator.refusals(loaded) == [], block
+    assert operator.config_errors(loaded) == [], block
     if not block.marker:
         path.unlink()  # an example of its own; with the marker "file" the page goes on to use it
 

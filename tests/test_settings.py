@@ -10,7 +10,7 @@ import pytest
 from sseal.errors import InvalidInput
 from sseal.hub_settings import HubSettings
 from sseal.limits import Limits
-from sseal.settings import Settings, load, new_jwt_secret, refusals, warnings_of
+from sseal.settings import Settings, config_errors, load, new_jwt_secret, warnings_of
 
 GOOD = "correct-horse-battery-staple-0123456789"
 
@@ -189,9 +189,9 @@ def ready(**flags: object) -> Settings:
 
 def test_good_settings_are_not_refused() -> None:
     """A secret of 32 bytes is all `serve` needs, and so is any other key."""
-    assert refusals(ready()) == []
-    assert refusals(load(accounts="accounts.db")) == []
-    assert refusals(load(jwt_jwks_url="https://issuer.example/keys")) == []
+    assert config_errors(ready()) == []
+    assert config_errors(load(accounts="accounts.db")) == []
+    assert config_errors(load(jwt_jwks_url="https://issuer.example/keys")) == []
     assert warnings_of(ready()) == []
 
 
@@ -209,17 +209,17 @@ def test_good_settings_are_not_refused() -> None:
 )
 def test_a_refusal_names_the_line_to_add(flags: dict[str, object], line: str) -> None:
     """Whatever is unsafe or incomplete is refused with the line that mends it."""
-    (text,) = refusals(ready(**flags))
+    (text,) = config_errors(ready(**flags))
     assert line in text
 
 
 def test_a_refusal_offers_a_fresh_secret_each_time() -> None:
     """The line to paste holds a secret of 43 characters that nobody has had before, and it is accepted."""
-    lines = [refusals(load())[0] for _ in range(2)]
+    lines = [config_errors(load())[0] for _ in range(2)]
     made = [line.partition("SSEAL_JWT_SECRET=")[2].split()[0] for line in lines]
     assert made[0] != made[1]
     assert [len(secret) for secret in made] == [43, 43]
-    assert refusals(load(jwt_secret=[made[0]])) == []
+    assert config_errors(load(jwt_secret=[made[0]])) == []
     assert len(new_jwt_secret()) == 43
 
 
@@ -227,10 +227,10 @@ def test_keys_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     """A private key, a text that is no key, and a PEM in the place of a secret are refused by name."""
     pem = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
     (tmp_path / "key.pem").write_text(pem)
-    assert "is a private key" in refusals(ready(jwt_public_key_file="key.pem"))[0]
-    assert refusals(ready(jwt_secret=[pem]))[0].startswith("jwt_secret: ")
-    assert refusals(ready(jwt_algorithms="none"))[0].startswith("jwt_algorithms: ")
-    assert "cannot be read" in refusals(ready(tls_cert_file="no.pem", tls_key_file="key.pem"))[0]
+    assert "is a private key" in config_errors(ready(jwt_public_key_file="key.pem"))[0]
+    assert config_errors(ready(jwt_secret=[pem]))[0].startswith("jwt_secret: ")
+    assert config_errors(ready(jwt_algorithms="none"))[0].startswith("jwt_algorithms: ")
+    assert "cannot be read" in config_errors(ready(tls_cert_file="no.pem", tls_key_file="key.pem"))[0]
 
 
 def test_what_may_be_right_is_only_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:

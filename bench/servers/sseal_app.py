@@ -9,7 +9,7 @@ from common import arguments, serve
 from sseal.hub import Hub
 from sseal.hub_settings import HubSettings
 from sseal.limits import Limits
-from sseal.server.gc_tuning import calm_collector
+from sseal.server.gc_tuning import tune_gc
 
 
 def hub(*, coalesce: bool = True) -> Hub:
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--cert")
     parser.add_argument("--key")
     given = parser.parse_args()
-    calm_collector()  # as `sseal serve` does
+    tune_gc()  # as `sseal serve` does
     chosen = hub(coalesce=False).asgi if given.no_coalesce else app
     serve(chosen, given.port, http=given.http, ssl_certfile=given.cert, ssl_keyfile=given.key)
 

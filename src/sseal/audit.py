@@ -1,8 +1,8 @@
 """Security events: for each one line with stable names on the logger ``sseal.audit``, and one count.
 
 `EVENTS` is the schema (docs/reference/audit.md). A line says who (``subject``, ``issuer``), how that was proven
-(``way``), why something was refused (``reason``) and from where (``address``), as far as it is known. No line holds a
-secret: no token, ticket, cookie or password, and no name typed at a login that is no account's.
+(``auth_method``), why something was refused (``reason``) and from where (``address``), as far as it is known. No line
+holds a secret: no token, ticket, cookie or password, and no name typed at a login that is no account's.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Event:
     fields: tuple[str, ...]
 
 
-_WHO: Final = ("subject", "issuer", "way")
+_WHO: Final = ("subject", "issuer", "auth_method")
 _WHERE: Final = ("address", "path")
 _INFO, _WARNING = logging.INFO, logging.WARNING
 
 EVENTS: Final[dict[str, Event]] = {
-    "credential_refused": Event(_WARNING, ("way", "reason", "detail", "subject", *_WHERE)),
+    "credential_refused": Event(_WARNING, ("auth_method", "reason", "detail", "subject", *_WHERE)),
     "ticket_reused": Event(_WARNING, _WHERE),
     "family_ended": Event(_WARNING, ("subject", "issuer", "family", *_WHERE)),
     "query_token_refused": Event(_WARNING, ("reason", *_WHERE)),

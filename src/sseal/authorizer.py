@@ -58,7 +58,7 @@ class Authorizer:
         names = [name for name, pattern in patterns.items() if not self._is_public(pattern)]
         since: dict[str, float] = {}
         refused = names
-        if names and identity.way != "anonymous":
+        if names and identity.auth_method != "anonymous":
             if self._authorize is not None:
                 allowed = await self._authorize(identity, names)
                 refused = _refused(names, allowed)

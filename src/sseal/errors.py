@@ -107,7 +107,7 @@ class CredentialMissing(SsealError):  # noqa: N818
 class CredentialInvalid(SsealError):  # noqa: N818
     """A credential was present and is not good.
 
-    ``reason`` is for the log and never told to the caller; ``way`` is the way in it came by, ``kind`` one of
+    ``reason`` is for the log and never told to the caller; ``auth_method`` is the way in it came by, ``kind`` one of
     `sseal.audit.REASONS`, ``subject`` whose it is, where that was proven.
     """
 
@@ -115,16 +115,18 @@ class CredentialInvalid(SsealError):  # noqa: N818
     code = "credential_invalid"
     title = "Credential refused"
 
-    def __init__(self, reason: str, *, way: str = "", kind: str = "malformed", subject: str | None = None) -> None:
+    def __init__(
+        self, reason: str, *, auth_method: str = "", kind: str = "malformed", subject: str | None = None
+    ) -> None:
         super().__init__("the credential was refused")
         self.reason = reason
-        self.way = way
+        self.auth_method = auth_method
         self.kind = kind
         self.subject = subject
 
     def __str__(self) -> str:
         """Show the reason to whoever reads the log, not the public detail."""
-        return f"{self.way or 'credential'}: {self.reason}"
+        return f"{self.auth_method or 'credential'}: {self.reason}"
 
 
 class CredentialExpired(CredentialInvalid):
@@ -132,8 +134,8 @@ class CredentialExpired(CredentialInvalid):
 
     code = "credential_expired"
 
-    def __init__(self, reason: str = "expired", *, way: str = "", subject: str | None = None) -> None:
-        super().__init__(reason, way=way, kind="expired", subject=subject)
+    def __init__(self, reason: str = "expired", *, auth_method: str = "", subject: str | None = None) -> None:
+        super().__init__(reason, auth_method=auth_method, kind="expired", subject=subject)
         self.detail = "the credential has expired"
 
 

@@ -19,24 +19,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import storage
 from .audit import Audit
-from .auth.credential import CredentialPolicy, Way
+from .auth.credential import AuthMethod, CredentialPolicy
 from .auth.family import hashed
 from .auth.jwt import JwtVerifier
 from .auth.origin import OriginPolicy
 from .auth.revocation import Revocation
 from .authorizer import Authorize, Authorizer
 from .clock import Clock, SystemClock
-from .delivery.node import Engine
-from .delivery.node_rpc import Cluster
+from .delivery.node import Node
+from .delivery.node_rpc import NodeRpc
 from .delivery.quotas import Quotas
 from .delivery.revocations import Revocations
 from .errors import InvalidInput, SsealError, Unavailable
 from .extras import MissingPackage, needed
 from .hub_settings import HubSettings
 from .identity_sources.bearer import Bearer
-from .identity_sources.sessions import Sessions
+from .identity_sources.sessions import LoginSessions
 from .identity_sources.tickets import Tickets
-from .publisher import draft
+from .publisher import publication
 from .storage import Retention
 from .storage.address import engine_of, shown
 from .stream import reasons
@@ -97,48 +97,50 @@ class Hub:
         self._jwks: JwksSource | None = None
         audit = Audit(redaction.redact)
         bearer = self._bearer(settings, clock, audit)
-        self.engine = Engine(
+        self.node = Node(
             opened.broker(retention),
             clock,
             settings,
             store=self._store,
-            touched=self._touched,
-            returned=self._returned,
+            keep_family_alive=self._keep_family_alive,
+            on_reconnect=self._on_reconnect,
             audit=audit,
         )
-        self._cluster = Cluster(self._store, self.engine.node)
-        self._revocations = Revocations(self._store, clock, self.engine, self._cluster)
-        self._quotas = Quotas(self._store, self.engine, self._cluster, clock, settings.limits)
+        self._rpc = NodeRpc(self._store, self.node.id)
+        self._revocations = Revocations(self._store, clock, self.node, self._rpc)
+        self._quotas = Quotas(self._store, self.node, self._rpc, clock, settings.limits)
         tickets = Tickets(
             self._store,
             clock,
             ttl=settings.ticket_ttl,
             grace=settings.ticket_grace,
             resume_ttl=settings.resume_ttl,
-            node=self.engine.node,
+            node=self.node.id,
         )
         self._tickets = tickets
         self._services = Services(
             settings=settings,
             clock=clock,
-            engine=self.engine,
+            node=self.node,
             policy=CredentialPolicy(
-                ways=_open_ways(settings, has_keys=bearer is not None, has_own=authenticate is not None),
+                auth_methods=_open_auth_methods(
+                    settings, has_keys=bearer is not None, has_own=authenticate is not None
+                ),
                 session_cookie=settings.session_cookie,
                 jwt_cookie=settings.cookie_name if bearer is not None else None,
             ),
             origins=OriginPolicy(settings.allowed_origins),
             authorizer=Authorizer(authorize, settings.public_topics, max_topics=settings.limits.topics_per_stream),
             tickets=tickets,
-            sessions=Sessions(self._store, clock, ttl=settings.session_ttl),
+            sessions=LoginSessions(self._store, clock, ttl=settings.session_ttl),
             revoke=self._revocations.apply,
-            cluster=self._cluster,
+            rpc=self._rpc,
             count=self._count,
             bearer=bearer,
             accounts=_accounts(settings),
             authenticate=authenticate,
             redacted=redaction.installed,
-            metrics=_metrics(self.engine),
+            metrics=_metrics(self.node),
             quotas=self._quotas,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,7 +149,7 @@ class Hub:
         self._previous: dict[int, Any] = {}
         self._draining: asyncio.Future[None] | None = None
         self._lock: socket.socket | None = None
-        Commands(self._services, self._cluster)
+        Commands(self._services, self._rpc)
         self.asgi = HubApp(self._services, self.start, self.aclose)
 
     # -- life -------------------------------------------------------------------------------------------
@@ -159,7 +161,7 @@ class Hub:
             in another event loop; or it is one of several workers on a log that each keeps for itself (W30).
         :raises InvalidInput: log or store can be reached and not be used; names the setting.
         """
-        if self.engine.started and self._loop is asyncio.get_running_loop():
+        if self.node.started and self._loop is asyncio.get_running_loop():
             return
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise Unavailable("the hub runs in another event loop; make one Hub per loop", code="wrong_loop")
@@ -172,12 +174,12 @@ class Hub:
 
     async def _start(self) -> None:
         try:
-            self._refuse_siblings()
-            await self._store.open(self.engine.node, _Heard(self._revocations.grew, self._cluster.mail))
+            self._ensure_single_worker()
+            await self._store.open(self.node.id, _Heard(self._revocations.grew, self._rpc.on_message))
             await self._revocations.follow()
             if self._jwks is not None:
                 await self._jwks.start()
-            await self.engine.start()
+            await self.node.start()
             self._quotas.start()
         except Unavailable as error:
             self._failed, self._starting = (self._clock.monotonic(), error), None
@@ -190,21 +192,21 @@ class Hub:
             logger.error("the hub cannot start: %s", shown_as)  # noqa: TRY400 - it names its own cause
             raise shown_as from None
         self._chain_signals()
-        logger.info("hub started", extra={"node": self.engine.node, "broker": shown(self.settings.broker)})
+        logger.info("hub started", extra={"node": self.node.id, "broker": shown(self.settings.broker)})
 
     async def drain(self) -> None:
         """Refuse new streams and end all open ones with ``bye``, spread over ``drain_window`` seconds."""
-        await self.engine.drain()
+        await self.node.drain()
 
     async def aclose(self) -> None:
         """Drain and let go of everything; it cannot be started again."""
-        if not self.engine.started:
+        if not self.node.started:
             return
         await self.drain()
         await self._revocations.close()
-        await self._cluster.close()
+        await self._rpc.close()
         await self._quotas.close()
-        await self.engine.stop()
+        await self.node.stop()
         if self._jwks is not None:
             await self._jwks.close()
         if self._services.accounts is not None:
@@ -250,10 +252,10 @@ class Hub:
             then it may have been, and the same ``key`` makes it safe to repeat.
         """
         await self.start()
-        made = draft(
+        made = publication(
             topic, data, event=event, ttl=ttl, key=key, retry=retry, scope=("", ""), limits=self.settings.limits
         )
-        (position,) = await self.engine.publish([made])
+        (position,) = await self.node.publish([made])
         return str(position)
 
     def publish_threadsafe(self, topic: str | Sequence[str], data: Any, **options: Any) -> Future[str]:
@@ -289,13 +291,13 @@ class Hub:
 
     def position(self) -> str:
         """Return the position at the head: render a page from your database, then stream from here."""
-        return str(self.engine.position)
+        return str(self.node.position)
 
     def connections(self, subject: str | None = None) -> list[str]:
         """Return the ids of the open streams, of one subject or all."""
         return [
             key
-            for key, connection in self.engine.connections.items()
+            for key, connection in self.node.connections.items()
             if subject is None or connection.subscription.identity.subject == subject
         ]
 
@@ -304,10 +306,10 @@ class Hub:
 
         :param quietly: cut it without a word, as a network does.
         """
-        connection = self.engine.connections.get(connection_id)
+        connection = self.node.connections.get(connection_id)
         if connection is None:
             return False
-        self.engine.close(connection, reasons.CUT if quietly else reasons.KICKED)
+        self.node.close(connection, reasons.CUT if quietly else reasons.KICKED)
         return True
 
     # -- inside -------------------------------------------------------------------------------------------
@@ -335,17 +337,17 @@ class Hub:
         """Count a name at all hubs; names are hashed, so that nobody chooses how long a key is."""
         return await self._store.count(f"exact/{hashed(name)[:32]}", seconds, by)
 
-    async def _touched(self, connection: Connection) -> None:
+    async def _keep_family_alive(self, connection: Connection) -> None:
         """Keep the family of a live stream; end the stream if the family has gone on to another hub (W14)."""
         family = connection.subscription.identity.family
-        if family is not None and await self._tickets.touch(family) not in (None, self.engine.node):
-            self.engine.close(connection, reasons.SUPERSEDED)
+        if family is not None and await self._tickets.touch(family) not in (None, self.node.id):
+            self.node.close(connection, reasons.SUPERSEDED)
 
-    async def _returned(self) -> None:
+    async def _on_reconnect(self) -> None:
         """Hear of every revocation again: the store's log may have begun anew while it was away (W17)."""
         await self._revocations.follow(anew=True)
 
-    def _refuse_siblings(self) -> None:
+    def _ensure_single_worker(self) -> None:
         """Refuse to be one of several workers that each have a log of their own (W30).
 
         The first worker holds a name in the kernel that its siblings, children of the same parent, then cannot
@@ -388,7 +390,7 @@ class Hub:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         previous = self._previous.get(number, signal.SIG_DFL)
-        if self.engine.draining or self._loop is None or self._loop.is_closed():
+        if self.node.draining or self._loop is None or self._loop.is_closed():
             _call_previous(previous, number, frame)
             return
 
@@ -408,8 +410,8 @@ class Hub:
 class _Heard:
     """What the store tells the hub."""
 
-    revocations_grew: Callable[[], None]
-    mail: Callable[[bytes], None]
+    on_revocations: Callable[[], None]
+    on_message: Callable[[bytes], None]
 
 
 def _call_previous(previous: Callable[..., Any] | int | None, number: int, frame: FrameType | None) -> None:
@@ -428,22 +430,22 @@ def _accounts(settings: HubSettings) -> Accounts | None:
     return Accounts(Path(settings.accounts))
 
 
-def _metrics(engine: Engine) -> Callable[[], tuple[bytes, str]] | None:
+def _metrics(node: Node) -> Callable[[], tuple[bytes, str]] | None:
     try:
         with needed("/metrics", "server"):
             from .telemetry.metrics import exporter
     except MissingPackage:
         return None
-    return exporter(engine)
+    return exporter(node)
 
 
-def _open_ways(settings: HubSettings, *, has_keys: bool, has_own: bool) -> frozenset[Way]:
+def _open_auth_methods(settings: HubSettings, *, has_keys: bool, has_own: bool) -> frozenset[AuthMethod]:
     """Return the ways that are both enabled and possible."""
-    closed: set[Way] = set()
+    closed: set[AuthMethod] = set()
     if not has_keys:
         closed |= {"bearer", "query"}
     if not has_own:
-        closed.add("own")
+        closed.add("custom")
     return frozenset(settings.credentials) - closed
 
 

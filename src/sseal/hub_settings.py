@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Final
 from urllib.parse import urlsplit
 
-from .auth.credential import WAYS, Way
+from .auth.credential import AUTH_METHODS, AuthMethod
 from .auth.hosts import normal_host
 from .auth.origin import normal_origin
 from .errors import InvalidInput
@@ -92,7 +92,7 @@ class HubSettings:
 
     broker: str = "memory://"
     store: str | None = None
-    credentials: tuple[Way, ...] = ("bearer", "ticket", "resume", "cookie", "own")
+    credentials: tuple[AuthMethod, ...] = ("bearer", "ticket", "resume", "cookie", "custom")
     jwt_secret: tuple[str, ...] = ()
     jwt_public_key: tuple[str, ...] = ()
     jwt_jwks_url: str | None = None
@@ -139,9 +139,11 @@ class HubSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, naming the setting."""
-        for way in self.credentials:
-            if way not in WAYS:
-                raise InvalidInput("credentials", f"{way!r} is no way in; choose from {', '.join(WAYS)}")
+        for auth_method in self.credentials:
+            if auth_method not in AUTH_METHODS:
+                raise InvalidInput(
+                    "credentials", f"{auth_method!r} is no way in; choose from {', '.join(AUTH_METHODS)}"
+                )
         for origin in self.allowed_origins:
             normal_origin(origin)
         for host in self.allowed_hosts:

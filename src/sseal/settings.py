@@ -36,7 +36,7 @@ from .limits import Limits
 from .sources import DEFAULT_FILE, NESTED, PREFIX, WHOLE, items, read_file, whole
 from .storage.address import engine_of
 
-__all__ = ["DEFAULT_FILE", "Settings", "load", "new_jwt_secret", "refusals", "warnings_of"]
+__all__ = ["DEFAULT_FILE", "Settings", "config_errors", "load", "new_jwt_secret", "warnings_of"]
 
 DEFAULT_ENGINE: Final = "sqlite:///sseal.db"
 """Where ``serve`` keeps its log, and its store if the log is in memory: a file in the working directory."""
@@ -206,7 +206,7 @@ def new_jwt_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
-def refusals(settings: Settings) -> list[str]:
+def config_errors(settings: Settings) -> list[str]:
     """Return why ``serve`` will not start with these settings, each with what to do; empty when it will."""
     hub = settings.hub()
     return [*_key_refusals(hub), *_safety_refusals(settings, hub)]

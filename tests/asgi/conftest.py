@@ -24,7 +24,7 @@ class Bench:
     def __init__(self, hub: Hub, clock: HandClock) -> None:
         self.hub = hub
         self.clock = clock
-        self.engine = hub.engine
+        self.node = hub.node
         self._streams: list[Stream] = []
 
     async def ask(self, method: str, target: str, headers: Headers = (), **options: Any) -> Reply:
@@ -59,7 +59,7 @@ class Bench:
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.now = min(self.clock.now + 5.0, end)
-            self.engine.tick()
+            self.node.tick()
             for _ in range(5):
                 await asyncio.sleep(0)
 
@@ -68,9 +68,9 @@ class Bench:
         """What a refused request must not change: log, streams, store, revocations."""
         return (
             self.hub.position(),
-            len(self.engine.connections),
+            len(self.node.connections),
             len(self.hub._store),
-            len(self.engine.revocations),
+            len(self.node.revocations),
         )
 
     async def close(self) -> None:

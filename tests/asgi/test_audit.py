@@ -132,22 +132,22 @@ async def _revoke(bench: Bench) -> None:
 
 
 BOB = {"kind": "subject", "target": "bob", "target_issuer": "app", "ended": 1}
-BY_ROOT = {"subject": "root", "issuer": "", "way": "bearer", "address": CLIENT}
+BY_ROOT = {"subject": "root", "issuer": "", "auth_method": "bearer", "address": CLIENT}
 BY_ALICE = {"subject": "alice", "issuer": "sseal", "address": CLIENT}
 CASES: dict[str, tuple[Callable[[Bench], Awaitable[None]], dict[str, Any]]] = {
     "credential_refused": (
         _bad_token,
-        {"way": "bearer", "reason": "expired", "detail": "exp is over", "address": CLIENT, "path": "/events"},
+        {"auth_method": "bearer", "reason": "expired", "detail": "exp is over", "address": CLIENT, "path": "/events"},
     ),
     "ticket_reused": (_spent_ticket, {"address": CLIENT, "path": "/events/[redacted]"}),
     "family_ended": (_stolen_resume, {"subject": "alice", "address": CLIENT, "path": "/events"}),
     "query_token_refused": (_query_token, {"reason": "unredacted", "address": CLIENT, "path": "/events"}),
     "origin_refused": (_foreign_page, {"origin": "https://evil.example", "address": CLIENT, "path": "/auth/sse"}),
-    "admin_refused": (_no_admin, {"subject": "alice", "issuer": "", "way": "bearer", "path": "/admin/stats"}),
-    "rate_limited": (_too_many, {"code": "rate", "subject": "alice", "way": "bearer", "path": "/auth/sse"}),
+    "admin_refused": (_no_admin, {"subject": "alice", "issuer": "", "auth_method": "bearer", "path": "/admin/stats"}),
+    "rate_limited": (_too_many, {"code": "rate", "subject": "alice", "auth_method": "bearer", "path": "/auth/sse"}),
     "login_succeeded": (_good_login, {"subject": "alice", "address": CLIENT}),
     "login_failed": (_bad_login, {"subject": "alice", "detail": "wrong password", "address": CLIENT}),
-    "session_opened": (_good_login, {**BY_ALICE, "way": "password"}),
+    "session_opened": (_good_login, {**BY_ALICE, "auth_method": "password"}),
     "session_closed": (_logout, BY_ALICE),
     "admin_minted": (_mint, {**BY_ROOT, "target": "bob", "topics": ["room/1"]}),
     "admin_disconnected": (_kick, BY_ROOT),
@@ -163,9 +163,9 @@ async def test_each_event_is_written_once_and_counted(desk: Bench, caplog: pytes
     await provoke(desk)
     (fields,) = [fields for event, fields in lines(caplog) if event == name]
     assert {key: fields[key] for key in expected} == expected
-    assert desk.engine.audit.counts[name] == 1
+    assert desk.node.audit.counts[name] == 1
     stats = (await desk.ask("GET", "/admin/stats", ROOT)).json
-    assert stats["audit"] == desk.engine.audit.counts
+    assert stats["audit"] == desk.node.audit.counts
     text = (await desk.ask("GET", "/metrics")).body.decode()
     assert f'sseal_audit_events_total{{event="{name}"}} 1.0' in text
     secrets = [PASSWORD, "wrong horse", token(), *bearer("mallory", exp=T0 - 1)["authorization"].split(".")[1:]]
@@ -187,7 +187,7 @@ async def test_a_key_set_that_cannot_be_read_is_an_event(
         events = [fields for name, fields in lines(caplog) if name == "keyset_failed"]
         assert events[0]["url"] == server.url
         assert events[0]["detail"]
-        assert bench.engine.audit.counts["keyset_failed"] == len(events)
+        assert bench.node.audit.counts["keyset_failed"] == len(events)
 
 
 def test_every_event_has_a_request_that_leaves_it() -> None:
@@ -249,7 +249,7 @@ async def test_a_refused_stream_of_any_client_is_counted(make_bench: MakeBench) 
 async def test_what_a_client_chose_is_redacted_and_cut(desk: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """A path full of secrets, or endless, leaves neither in the line."""
     ticket = "a" * 26
-    desk.engine.audit.emit("ticket_reused", address=CLIENT, path=f"/{token()}/X{ticket}/" + "y1" * 5_000)
+    desk.node.audit.emit("ticket_reused", address=CLIENT, path=f"/{token()}/X{ticket}/" + "y1" * 5_000)
     headers = {"origin": f"https://{ticket}.example", **(await login(desk)), "sec-fetch-site": "cross-site"}
     assert (await desk.ask("POST", "/auth/sse", headers)).status == 403
     shown = json.dumps([fields for _, fields in lines(caplog)])
@@ -263,10 +263,10 @@ async def test_revocations_read_at_the_start_are_no_events(make_bench: MakeBench
     address = f"sqlite:///{tmp_path}/hub.db"
     first = await make_bench(broker=address)
     await first.hub.revoke(subject="eve")
-    assert first.engine.audit.counts["revocation_applied"] == 1
+    assert first.node.audit.counts["revocation_applied"] == 1
     again = await make_bench(broker=address)
-    assert len(again.engine.revocations) == 1
-    assert again.engine.audit.counts["revocation_applied"] == 0
+    assert len(again.node.revocations) == 1
+    assert again.node.audit.counts["revocation_applied"] == 0
 
 
 def test_an_event_nobody_knows_is_a_mistake() -> None:
@@ -300,13 +300,13 @@ async def test_an_app_may_refuse_for_reasons_of_its_own(
     """An `authenticate=` that names a reason nobody else knows gets its 401, counted as an unknown one."""
 
     async def own(_: object) -> None:
-        raise CredentialInvalid("no badge", way="own", kind="badge")
+        raise CredentialInvalid("no badge", auth_method="custom", kind="badge")
 
     bench = await make_bench(authenticate=own)
     assert (await bench.ask("POST", "/auth/sse", SAME, json={})).status == 401
     assert await bench.try_stream("/events", SAME) == 401
     assert [(fields["reason"], fields["detail"]) for _, fields in lines(caplog)] == [("unknown", "no badge")] * 2
-    assert bench.engine.audit.refused["unknown"] == 2
+    assert bench.node.audit.refused["unknown"] == 2
 
 
 async def test_a_name_that_users_choose_begins_no_line_either(desk: Bench, caplog: pytest.LogCaptureFixture) -> None:

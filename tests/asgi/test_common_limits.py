@@ -85,7 +85,7 @@ async def test_the_oldest_stream_of_a_subject_ends_wherever_it_is(make_pair: Mak
     assert not third.over
     assert not fourth.over
     await compare(one, two)
-    assert len(one.engine.connections) + len(two.engine.connections) == 4
+    assert len(one.node.connections) + len(two.node.connections) == 4
 
 
 async def test_too_many_within_one_second_are_ended_in_the_next(make_pair: MakePair) -> None:

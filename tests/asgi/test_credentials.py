@@ -11,11 +11,11 @@ import pytest
 from asgi.conftest import Bench, MakeBench
 from asgi.driver import ADMIN, SAME, STREAM, T0, bearer, token
 from sseal import Identity
-from sseal.auth.credential import Way
+from sseal.auth.credential import AuthMethod
 from sseal.telemetry import redaction
 
-WAYS: tuple[Way, ...] = ("bearer", "ticket", "resume", "cookie", "query", "own")
-OPEN = ("bearer", "ticket", "resume", "cookie", "query", "own")
+AUTH_METHODS: tuple[AuthMethod, ...] = ("bearer", "ticket", "resume", "cookie", "query", "custom")
+OPEN = ("bearer", "ticket", "resume", "cookie", "query", "custom")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def own(connection: Any) -> Identity | None:
     if name == "broken":
         from sseal.errors import CredentialInvalid
 
-        raise CredentialInvalid("the app says no", way="own")
+        raise CredentialInvalid("the app says no", auth_method="custom")
     return None if name is None else Identity(subject=name)
 
 
@@ -49,22 +49,22 @@ async def all_ways(make_bench: MakeBench, redacted: None) -> Bench:
 Carry = Callable[[Bench, str], Awaitable[tuple[dict[str, str], str]]]
 
 
-async def good(bench: Bench, way: str, subject: str) -> tuple[dict[str, str], str]:
+async def good(bench: Bench, auth_method: str, subject: str) -> tuple[dict[str, str], str]:
     """Return headers and query of a good credential of a way, for a subject."""
-    if way == "bearer":
+    if auth_method == "bearer":
         return bearer(subject), ""
-    if way == "ticket":
+    if auth_method == "ticket":
         return {}, f"ticket={await bench.ticket(bearer(subject))}"
-    if way == "resume":
+    if auth_method == "resume":
         stream = bench.stream(f"/events?ticket={await bench.ticket(bearer(subject))}")
         opening = await stream.opened()
         await stream.leave()
         return {"last-event-id": str(opening.id)}, ""
-    if way == "cookie":
+    if auth_method == "cookie":
         reply = await bench.ask("POST", "/auth/session", {**bearer(subject), "host": "localhost"})
         assert reply.status == 200, reply.body
         return {"cookie": reply.cookie, **SAME}, ""
-    if way == "query":
+    if auth_method == "query":
         return {}, f"token={token(subject)}"
     return {"x-user": subject}, ""
 
@@ -75,7 +75,7 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
     "resume": ({"last-event-id": "a" * 26 + "_k3v9x0aa-7"}, ""),
     "cookie": ({"cookie": "sseal-dev=" + "a" * 26, **SAME}, ""),
     "query": ({}, "token=nonsense"),
-    "own": ({"x-user": "broken"}, ""),
+    "custom": ({"x-user": "broken"}, ""),
 }
 
 
@@ -84,10 +84,10 @@ def target(*queries: str) -> str:
     return "/events?" + "&".join(filter(None, queries))
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_each_way_in_opens_a_stream_of_its_subject(all_ways: Bench, way: str) -> None:
+@pytest.mark.parametrize("auth_method", AUTH_METHODS)
+async def test_each_way_in_opens_a_stream_of_its_subject(all_ways: Bench, auth_method: str) -> None:
     """A good credential, whichever, is who it says, and reads that person's own topic."""
-    headers, query = await good(all_ways, way, "alice")
+    headers, query = await good(all_ways, auth_method, "alice")
     stream = all_ways.stream(target(query), headers)
     opening = await stream.opened()
     assert opening.json["subject"] == "alice"
@@ -96,17 +96,17 @@ async def test_each_way_in_opens_a_stream_of_its_subject(all_ways: Bench, way: s
     assert (await stream.event("message")).data == "hello"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("auth_method", AUTH_METHODS)
 @pytest.mark.parametrize("extra", ["", "anonymous=1&topic=news/a"])
-async def test_a_bad_credential_is_never_nobody(all_ways: Bench, way: str, extra: str) -> None:
+async def test_a_bad_credential_is_never_nobody(all_ways: Bench, auth_method: str, extra: str) -> None:
     """Present and bad means 401, even where nobody would be let in (W13, W16)."""
-    headers, query = BAD[way]
+    headers, query = BAD[auth_method]
     stream = all_ways.stream(target(query, extra), headers)
     assert (await stream.refused()).status == 401
-    assert not all_ways.engine.connections
+    assert not all_ways.node.connections
 
 
-@pytest.mark.parametrize(("first", "second"), list(combinations(WAYS, 2)))
+@pytest.mark.parametrize(("first", "second"), list(combinations(AUTH_METHODS, 2)))
 async def test_a_good_first_way_decides_over_a_bad_second(all_ways: Bench, first: str, second: str) -> None:
     """What comes later in the order is not even looked at (W13)."""
     headers, query = await good(all_ways, first, "alice")
@@ -115,7 +115,7 @@ async def test_a_good_first_way_decides_over_a_bad_second(all_ways: Bench, first
     assert (await stream.opened()).json["subject"] == "alice"
 
 
-@pytest.mark.parametrize(("first", "second"), list(combinations(WAYS, 2)))
+@pytest.mark.parametrize(("first", "second"), list(combinations(AUTH_METHODS, 2)))
 async def test_a_bad_first_way_decides_over_a_good_second(all_ways: Bench, first: str, second: str) -> None:
     """The later credential, however good, does not heal the first (W13)."""
     headers, query = await good(all_ways, second, "bob")
@@ -124,7 +124,7 @@ async def test_a_bad_first_way_decides_over_a_good_second(all_ways: Bench, first
     assert (await stream.refused()).status == 401
 
 
-@pytest.mark.parametrize(("first", "second"), list(combinations(WAYS, 2)))
+@pytest.mark.parametrize(("first", "second"), list(combinations(AUTH_METHODS, 2)))
 async def test_of_two_good_ways_the_first_says_who(all_ways: Bench, first: str, second: str) -> None:
     """Two people in one request: the stream is the first one's (W13)."""
     headers, query = await good(all_ways, first, "alice")
@@ -169,12 +169,12 @@ async def test_asking_for_nobody_with_a_good_credential_stays_somebody(all_ways:
     assert (await stream.opened()).json["subject"] == "alice"
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_the_pinned_subject_is_the_only_one_let_in(all_ways: Bench, way: str) -> None:
+@pytest.mark.parametrize("auth_method", AUTH_METHODS)
+async def test_the_pinned_subject_is_the_only_one_let_in(all_ways: Bench, auth_method: str) -> None:
     """After a user switch alice's tab does not become bob's stream (W16)."""
-    headers, query = await good(all_ways, way, "bob")
+    headers, query = await good(all_ways, auth_method, "bob")
     assert (await all_ways.stream(target(query, "subject=alice"), headers).refused()).status == 401
-    headers, query = await good(all_ways, way, "bob")
+    headers, query = await good(all_ways, auth_method, "bob")
     stream = all_ways.stream(target(query, "subject=bob"), headers)
     assert (await stream.opened()).json["subject"] == "bob"
 
@@ -275,15 +275,15 @@ ELSEWHERE: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("way", ["ticket", "resume", "query"])
+@pytest.mark.parametrize("auth_method", ["ticket", "resume", "query"])
 @pytest.mark.parametrize(("method", "path", "body"), ELSEWHERE)
 async def test_a_ticket_a_resume_token_and_a_query_token_open_streams_and_nothing_else(
-    all_ways: Bench, way: str, method: str, path: str, body: Any
+    all_ways: Bench, auth_method: str, method: str, path: str, body: Any
 ) -> None:
     """On `/auth/sse` they would renew themselves for ever (W13); nothing is spent by the attempt."""
-    if way == "ticket":
+    if auth_method == "ticket":
         headers, query = {}, f"ticket={await all_ways.ticket(bearer(**ADMIN))}"
-    elif way == "query":
+    elif auth_method == "query":
         headers, query = {}, f"token={token(**ADMIN)}"
     else:
         headers, query = await good(all_ways, "resume", "root")
@@ -295,18 +295,18 @@ async def test_a_ticket_a_resume_token_and_a_query_token_open_streams_and_nothin
     assert (await stream.opened()).json["subject"] == "root"
 
 
-@pytest.mark.parametrize("way", ["cookie", "own"])
-async def test_a_session_is_opened_with_a_bearer_token_only(all_ways: Bench, way: str) -> None:
+@pytest.mark.parametrize("auth_method", ["cookie", "custom"])
+async def test_a_session_is_opened_with_a_bearer_token_only(all_ways: Bench, auth_method: str) -> None:
     """A cookie would renew itself for ever."""
-    headers, _ = await good(all_ways, way, "alice")
+    headers, _ = await good(all_ways, auth_method, "alice")
     reply = await all_ways.ask("POST", "/auth/session", {**headers, "host": "localhost"})
     assert (reply.status, reply.json["code"]) == (401, "credential_missing")
 
 
-@pytest.mark.parametrize("way", ["bearer", "cookie", "own"])
-async def test_a_caller_is_who_the_credential_says_everywhere(all_ways: Bench, way: str) -> None:
+@pytest.mark.parametrize("auth_method", ["bearer", "cookie", "custom"])
+async def test_a_caller_is_who_the_credential_says_everywhere(all_ways: Bench, auth_method: str) -> None:
     """The three ways good for all endpoints mint a ticket for the same person."""
-    headers, _ = await good(all_ways, way, "alice")
+    headers, _ = await good(all_ways, auth_method, "alice")
     ticket = await all_ways.ticket(headers)
     assert (await all_ways.stream(f"/events?ticket={ticket}").opened()).json["subject"] == "alice"
 

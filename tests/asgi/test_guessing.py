@@ -159,14 +159,14 @@ ENDPOINTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
 
 
 @pytest.mark.parametrize("way", ENDPOINTS)
-async def test_refused_credentials_are_counted_on_every_endpoint(make_desk: Desk, way: str) -> None:
+async def test_refused_credentials_are_counted_on_every_endpoint(make_desk: Desk, auth_method: str) -> None:
     """After so many the address is told to wait, whatever it brings; another address is not concerned."""
     desk = await make_desk(failures_per_minute_per_address=2)
-    method, target, headers, body = ENDPOINTS[way]
+    method, target, headers, body = ENDPOINTS[auth_method]
     options = {} if body is ... else {"json": body}
     for _ in range(2):
         reply = await desk.ask(method, target, {**LOCAL, **headers}, **options)
-        assert reply.status == (204 if way == "logout" else 401), reply.body
+        assert reply.status == (204 if auth_method == "logout" else 401), reply.body
     reply = await desk.ask(method, target, {**LOCAL, **headers}, **options)
     assert (reply.status, reply.json["code"]) == (429, "rate")
     assert reply.header("ratelimit-policy") == '"failed-credentials-per-address";q=2;w=60'

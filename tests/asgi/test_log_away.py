@@ -143,14 +143,14 @@ async def test_streams_stay_open_and_what_needs_no_history_goes_through(bench: B
         pass  # an acknowledged event may still be on its way to this hub
     server.freeze()
     async with asyncio.timeout(4 * PATIENCE):
-        while bench.engine.broker.lost_since is None:
+        while bench.node.broker.lost_since is None:
             await bench.ask("POST", "/events", SHOP, json={**EVENT, "key": "k"})
     fresh, head = await opened(bench)
     assert fresh.status == 200
     assert await bench.try_stream("/events?topic=room/a", {**SHOP, "last-event-id": head}) == 200
     behind = await bench.ask("GET", "/events?topic=room/a", {**SHOP, "last-event-id": start})
     assert (behind.status, behind.json["code"]) == (503, "broker_lost")
-    assert len(bench.engine.connections) >= 2
+    assert len(bench.node.connections) >= 2
     server.thaw()
     await until_published(bench, "after")
     while (event := await fresh.event()).data != "after":
@@ -169,7 +169,7 @@ async def test_revocations_of_other_hubs_are_heard_before_anything_else(
             await may_return.wait()
         await connect(link, field)
 
-    away = (bench.engine.broker._link, bench.hub._store._link)
+    away = (bench.node.broker._link, bench.hub._store._link)
     monkeypatch.setattr(Link, "_connect", held)
     other = await make_bench(broker=server.url)
     victim = bench.stream("/events?topic=room/a", bearer("eve", jti="t1", subscribe=["**"]))

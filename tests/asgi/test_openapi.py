@@ -236,8 +236,8 @@ async def test_only_ways_that_are_open_are_described(make_bench: MakeBench) -> N
         frozenset(("bearer", "query")): {"bearer", "query"},
         frozenset(("ticket", "resume", "bearer")): {"bearer", "ticket", "resume"},
     }
-    for ways, expected in schemes.items():
-        made = described_by(await make_bench(credentials=tuple(ways)))
+    for auth_methods, expected in schemes.items():
+        made = described_by(await make_bench(credentials=tuple(auth_methods)))
         assert set(made["components"]["securitySchemes"]) == expected
         used = {
             name

@@ -421,6 +421,6 @@ async def test_a_hub_starts_on_its_first_request_or_publish() -> None:
             assert (await request(hub.asgi, "GET", "/readyz")).status == 200
         else:
             assert (await hub.publish("a", "x")).endswith("-1")
-        assert hub.engine.started
+        assert hub.node.started
         await hub.aclose()
         await hub.aclose()

@@ -65,7 +65,7 @@ async def test_streams_of_one_network_are_counted_together(make_bench: MakeBench
     for number in (4, 5):
         await bench.stream("/events", bearer(f"u{number}"), client=("192.0.2.1", number)).opened()
     assert await bench.try_stream("/events", bearer("u6"), client=("::ffff:192.0.2.1", 1)) == 429
-    assert len(bench.engine.connections) == 4
+    assert len(bench.node.connections) == 4
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -82,7 +82,7 @@ async def test_one_stream_too_many_may_be_refused(make_bench: MakeBench, native:
     else:
         assert (reply.status, reply.json["code"]) == (429, "full")
         assert reply.header("ratelimit-policy") == '"streams-per-subject";q=2;qu="concurrent-requests"'
-    assert len(bench.engine.connections) == 2
+    assert len(bench.node.connections) == 2
     await streams[0].leave()
     assert await bench.try_stream("/events", bearer()) == 200
 

@@ -47,7 +47,7 @@ async def test_a_stream_is_told_thirty_seconds_before_its_end_and_then_ended(ben
     last = await stream.rest()
     assert [block.json["session"] for block in last] == ["expired"]
     assert last[0].id is None
-    assert not bench.engine.connections
+    assert not bench.node.connections
 
 
 async def test_a_short_identity_is_told_at_the_next_tick(bench: Bench) -> None:
@@ -181,7 +181,7 @@ async def test_a_stream_that_ends_during_its_refresh_is_not_found(make_bench: Ma
     await stream.leave()
     go.set()
     assert (await asking)[0] == 404
-    assert not bench.engine.connections
+    assert not bench.node.connections
 
 
 async def test_a_stream_is_refreshed_over_a_socket(hub_server: HubServer) -> None:
@@ -197,10 +197,10 @@ async def test_a_stream_is_refreshed_over_a_socket(hub_server: HubServer) -> Non
     assert told is not None
     assert told.json["session"] == "refreshed"
     bench.clock.turn(470)
-    bench.engine.tick()
+    bench.node.tick()
     told = await stream.event()
     assert told is not None
     assert told.json["session"] == "expiring"
     bench.clock.turn(30)
-    bench.engine.tick()
+    bench.node.tick()
     assert [block.json["session"] for block in await stream.rest()] == ["expired"]

@@ -64,7 +64,7 @@ async def test_a_resume_ends_the_other_streams_of_its_family(bench: Bench) -> No
     await back(bench, address, start)
     last = await old.rest()
     assert last[-1].json == {"reason": "superseded", "reconnect": True}
-    assert len(bench.engine.connections) == 1
+    assert len(bench.node.connections) == 1
 
 
 async def test_a_resume_leaves_other_families_alone(bench: Bench) -> None:
@@ -132,7 +132,7 @@ async def test_a_position_of_another_epoch_is_refused(bench: Bench) -> None:
     await bench.hub.publish("user/alice", "before")
     address, stream, start = await first(bench)
     assert await refused(bench, address, moved(start, 10**6, ALIEN))
-    assert len(bench.engine.connections) == 1
+    assert len(bench.node.connections) == 1
     await stream.leave()
 
 
@@ -246,7 +246,7 @@ async def test_the_oldest_tab_is_not_ended_by_another_tabs_return(make_bench: Ma
     assert (await half_dead.rest())[-1].json["reason"] == "superseded"
     await bench.hub.publish("user/alice", "hello")
     assert (await oldest.event("message")).data == "hello"
-    assert len(bench.engine.connections) == 2
+    assert len(bench.node.connections) == 2
 
 
 async def test_one_stream_too_many_ends_the_oldest(make_bench: MakeBench) -> None:
@@ -258,7 +258,7 @@ async def test_one_stream_too_many_ends_the_oldest(make_bench: MakeBench) -> Non
     assert (await streams[0].rest())[-1].json == {"reason": "replaced", "reconnect": False}
     other = bench.stream("/events", bearer("bob"))
     await other.opened()
-    assert len(bench.engine.connections) == 3
+    assert len(bench.node.connections) == 3
 
 
 async def test_a_stream_cut_before_its_first_event_is_401_without_an_id(bench: Bench) -> None:
@@ -295,7 +295,7 @@ async def test_an_ended_family_is_not_remembered_for_a_year(make_bench: MakeBenc
     stream, _ = await back(bench, address, two)
     assert await refused(bench, address, one)
     assert (await stream.rest())[-1].json["reason"] == "revoked"
-    (ended,) = bench.engine.revocations.entries()
+    (ended,) = bench.node.revocations.entries()
     assert ended.kind == "family"
     assert T0 + 2 * bench.hub.settings.cut_off_after <= ended.expires_at <= T0 + bench.hub.settings.resume_ttl
     assert await refused(bench, address, two)

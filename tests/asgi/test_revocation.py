@@ -103,14 +103,14 @@ async def test_a_revoked_token_takes_all_it_gave_along(make_bench: MakeBench) ->
     assert await bench.try_stream(f"/events?ticket={unused}") == 401
     for last in ids[2:]:
         assert await bench.try_stream("/events", {"last-event-id": last}) == 401
-    assert list(bench.engine.connections) == bench.hub.connections("alice")
-    assert len(bench.engine.connections) == 1
+    assert list(bench.node.connections) == bench.hub.connections("alice")
+    assert len(bench.node.connections) == 1
 
 
 @pytest.mark.parametrize("how", [{"jti": "j1"}, {"subject": "alice"}])
-@pytest.mark.parametrize("way", ["bearer", "ticket"])
+@pytest.mark.parametrize("auth_method", ["bearer", "ticket"])
 async def test_a_stream_that_opens_during_a_revocation_is_refused(
-    make_bench: MakeBench, how: dict[str, str], way: str
+    make_bench: MakeBench, how: dict[str, str], auth_method: str
 ) -> None:
     """Checked, then revoked, then entered: it must not live on (W17)."""
     reached, go = asyncio.Event(), asyncio.Event()
@@ -124,16 +124,16 @@ async def test_a_stream_that_opens_during_a_revocation_is_refused(
 
     bench = await make_bench(authorize=authorize)
     headers = bearer(jti="j1")
-    target = "/events" if way == "bearer" else f"/events?ticket={await bench.ticket(headers)}"
+    target = "/events" if auth_method == "bearer" else f"/events?ticket={await bench.ticket(headers)}"
     slow[0] = True
-    stream = bench.stream(target, headers if way == "bearer" else {})
+    stream = bench.stream(target, headers if auth_method == "bearer" else {})
     await reached.wait()
     await bench.hub.revoke(**how)
     go.set()
     reply = await stream.refused()
     assert (reply.status, reply.json["code"]) == (401, "credential_invalid")
-    assert not bench.engine.connections
-    assert bench.engine.topic_count == 0
+    assert not bench.node.connections
+    assert bench.node.topic_count == 0
 
 
 async def test_revoking_twice_or_nobody_is_fine(bench: Bench) -> None:
@@ -157,7 +157,7 @@ async def test_only_an_admin_administers(bench: Bench, method: str, path: str, b
     for headers, status in ((bearer(subscribe=["**"], publish=["**"]), 403), ({}, 401)):
         reply = await bench.ask(method, path, headers, json=body)
         assert reply.status == status
-        assert len(bench.engine.revocations) == 0
+        assert len(bench.node.revocations) == 0
         assert status == 401 or reply.json["code"] == "admin_required"
 
 

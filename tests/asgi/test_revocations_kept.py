@@ -64,7 +64,7 @@ async def revoke_some(bench: Bench) -> list[str]:
 
 async def follows(bench: Bench, count: int) -> bool:
     """Tell whether a hub knows so many revocations."""
-    return len(bench.engine.revocations) == count
+    return len(bench.node.revocations) == count
 
 
 async def test_hubs_write_back_what_an_emptied_server_forgot(server: RedisServer, make_bench: MakeBench) -> None:

@@ -170,7 +170,7 @@ async def test_a_logout_after_a_second_login_ends_the_streams_of_the_first(desk:
     stream = desk.stream("/events", {"cookie": first.cookie, **SAME})
     await stream.opened()
     second = await login(desk, headers={"cookie": first.cookie})
-    assert len(desk.engine.connections) == 1, "the other tab of the same person goes on"
+    assert len(desk.node.connections) == 1, "the other tab of the same person goes on"
     await desk.ask("DELETE", "/auth/session", {"cookie": second.cookie, **SAME})
     assert (await stream.rest())[-1].type == "bye"
 
@@ -184,9 +184,9 @@ async def test_a_logout_with_a_short_renewal_ends_the_whole_login_for_good(desk:
     second = await session(desk, {**bearer("alice", exp=T0 + 60), "cookie": first.cookie})
     assert second.status == 200
     await desk.turn(120.0)
-    assert len(desk.engine.connections) == 1
+    assert len(desk.node.connections) == 1
     await desk.ask("DELETE", "/auth/session", {"cookie": second.cookie, **SAME})
-    assert desk.engine.connections == {}
+    assert desk.node.connections == {}
     await desk.turn(600.0)
     assert await desk.try_stream(f"/events?ticket={ticket}", {"last-event-id": last}) == 401
 
@@ -197,9 +197,9 @@ async def test_many_logins_in_a_row_keep_the_tabs_and_one_logout_ends_them(desk:
     for _ in range(7):
         await desk.stream("/events", {"cookie": reply.cookie, **SAME}).opened()
         reply = await login(desk, headers={"cookie": reply.cookie})
-    assert len(desk.engine.connections) == 7
+    assert len(desk.node.connections) == 7
     await desk.ask("DELETE", "/auth/session", {"cookie": reply.cookie, **SAME})
-    assert desk.engine.connections == {}
+    assert desk.node.connections == {}
 
 
 async def test_a_logout_ends_all_that_came_of_the_session(desk: Bench) -> None:

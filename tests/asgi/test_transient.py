@@ -78,8 +78,8 @@ async def test_a_refused_ticket_is_not_spent(make_bench: MakeBench, cause: str, 
     bench.clock.turn(15)
     check_farewell(await bench.stream(form.format(ticket)).refused(), cause.split("-")[0])
     bench.clock.turn(119)
-    passage = await bench.hub._tickets.redeem(ticket, *_caller(bench))
-    assert passage.identity.subject == "bob"
+    redeemed = await bench.hub._tickets.redeem(ticket, *_caller(bench))
+    assert redeemed.identity.subject == "bob"
 
 
 def _caller(bench: Bench) -> tuple[Any, Any]:
@@ -153,7 +153,7 @@ async def test_a_hub_that_starts_to_drain_meanwhile_spends_no_ticket(make_bench:
     go.set()
     check_farewell(await stream.refused(), "draining")
     assert (await bench.hub._tickets.redeem(ticket, *_caller(bench))).identity.subject == "alice"
-    assert bench.engine.topic_count == 0
+    assert bench.node.topic_count == 0
 
 
 @pytest.mark.parametrize("status", [401, 403, 400])
@@ -208,7 +208,7 @@ async def test_drained_streams_are_told_to_come_back(bench: Bench) -> None:
         assert last[1].json == {"reason": "draining", "reconnect": True}
         waits.add(last[0].fields["retry"])
     assert len(waits) > 5
-    assert not bench.engine.connections
+    assert not bench.node.connections
 
 
 async def test_a_full_hub_over_a_socket(make_server: Any) -> None:

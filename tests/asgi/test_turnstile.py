@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-from sseal.asgi.connect_throttle import AT_ONCE, SLICE, Turnstile
+from sseal.asgi.connect_throttle import AT_ONCE, SLICE, ConnectThrottle
 
 
 async def test_a_lone_connect_does_not_wait() -> None:
     """With nobody in front one goes through without giving the loop away."""
-    turnstile = Turnstile()
+    turnstile = ConnectThrottle()
     entering = turnstile.enter()
     try:
         entering.send(None)
@@ -25,7 +25,7 @@ async def test_a_lone_connect_does_not_wait() -> None:
 
 async def test_a_crowd_passes_in_order_and_leaves_time_for_others() -> None:
     """A thousand connects at once: others get their turn between any few of them."""
-    turnstile = Turnstile()
+    turnstile = ConnectThrottle()
     passed: list[int] = []
 
     async def connect(number: int) -> None:
@@ -49,7 +49,7 @@ async def test_a_crowd_passes_in_order_and_leaves_time_for_others() -> None:
 
 async def test_who_gives_up_is_passed_over() -> None:
     """A cancelled request takes nobody's turn."""
-    turnstile = Turnstile()
+    turnstile = ConnectThrottle()
     turnstile._waiting.append(asyncio.get_running_loop().create_future())
     tasks = [asyncio.create_task(turnstile.enter()) for _ in range(3)]
     await asyncio.sleep(0)

@@ -14,7 +14,7 @@ import pytest
 from addresses import ADDRESSES
 from asgi.conftest import Bench, MakeBench
 from asgi.driver import ADMIN, HUB, PATIENCE, Stream, bearer
-from sseal.delivery import node_rpc as cluster
+from sseal.delivery import node_rpc as rpc
 from sseal.errors import Unavailable
 
 Pair = tuple[Bench, Bench]
@@ -33,7 +33,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 async def pair(make_bench: MakeBench, address: str, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """Return two hubs on one engine, which are patient with each other: the machine may be busy."""
-    monkeypatch.setattr(cluster, "PATIENCE", 10.0)
+    monkeypatch.setattr(rpc, "PATIENCE", 10.0)
     settings = {"broker": address}
     return await make_bench(**settings), await make_bench(**settings)
 
@@ -122,7 +122,7 @@ async def test_a_resume_that_another_hub_overtook_opens_nothing(pair: Pair) -> N
     stream, _, _ = await opened(two, address, {"last-event-id": start})
     gate.set()
     assert await slow == 401
-    assert len(one.engine.connections) == 0
+    assert len(one.node.connections) == 0
     await publish(two, "user/alice", "x")
     assert (await stream.event("message")).data == "x"
 
@@ -132,10 +132,10 @@ async def test_a_stream_whose_family_went_on_elsewhere_ends_though_nobody_told_i
     one, two = pair
     address = f"/events?ticket={await one.ticket(bearer())}"
     stream, _, start = await opened(one, address)
-    two.hub._cluster.tell = lambda *args, **options: None  # type: ignore[method-assign]
+    two.hub._rpc.tell = lambda *args, **options: None  # type: ignore[method-assign]
     await opened(two, address, {"last-event-id": start})
-    (connection,) = one.engine.connections.values()
-    await one.hub._touched(connection)
+    (connection,) = one.node.connections.values()
+    await one.hub._keep_family_alive(connection)
     assert (await stream.rest())[-1].json["reason"] == "superseded"
 
 
@@ -151,18 +151,18 @@ async def test_revocations_that_cannot_be_read_are_asked_for_until_they_can(pair
     store.revocations = failing  # type: ignore[method-assign]
     assert (await one.ask("POST", "/admin/revocations", ROOT, json={"jti": "t1"})).status == 201
     await until(lambda: _deaf(two))
-    assert two.engine.lost_since is not None
+    assert two.node.lost_since is not None
     store.revocations = real  # type: ignore[method-assign]
     assert (await stream.rest())[-1].json["reason"] == "revoked"
     await until(lambda: _hears(two))
 
 
 async def _deaf(bench: Bench) -> bool:
-    return bench.engine.deaf_since is not None
+    return bench.node.revocations_stale_since is not None
 
 
 async def _hears(bench: Bench) -> bool:
-    return bench.engine.deaf_since is None
+    return bench.node.revocations_stale_since is None
 
 
 async def test_a_revocation_that_cannot_be_kept_ends_its_streams_here_all_the_same(pair: Pair) -> None:
@@ -296,12 +296,12 @@ async def test_a_hub_that_does_not_answer_is_said_to(pair: Pair, monkeypatch: py
     """A command to a frozen hub is 503 within about a second, and the list names the hub (W42)."""
     one, two = pair
     _, auth, _ = await opened(one, "/events", bearer())
-    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
-    monkeypatch.setattr(one.hub._cluster, "_obey", _silent)
+    monkeypatch.setattr(rpc, "PATIENCE", 1.0)
+    monkeypatch.setattr(one.hub._rpc, "_handle", _silent)
     reply = await two.ask("DELETE", f"/admin/connections/{auth['connection']}", ROOT)
     assert (reply.status, reply.json["code"]) == (503, "node_silent")
     listed = (await two.ask("GET", "/admin/connections", ROOT)).json
-    assert listed["silent"] == [one.engine.node]
+    assert listed["silent"] == [one.node.id]
 
 
 async def _silent(command: object) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from sseal.auth.credential import WAYS, Credential, CredentialPolicy, LastEventId
+from sseal.auth.credential import AUTH_METHODS, Credential, CredentialPolicy, LastEventId
 from sseal.errors import InvalidInput
 
-ALL = frozenset(WAYS)
+ALL = frozenset(AUTH_METHODS)
 TOKEN = "abcdefghijklmnopqrstuvwxyz"
 RESUME = LastEventId.parse(f"{TOKEN}_k3v9x0aa-7")
-POLICY = CredentialPolicy(ways=ALL, session_cookie="sess", jwt_cookie="app")
+POLICY = CredentialPolicy(auth_methods=ALL, session_cookie="sess", jwt_cookie="app")
 
 CARRIED: dict[str, dict[str, Any]] = {
     "bearer": {"headers": [(b"authorization", b"Bearer B")]},
@@ -21,52 +21,52 @@ CARRIED: dict[str, dict[str, Any]] = {
     "resume": {"last_event_id": RESUME},
     "cookie": {"headers": [(b"cookie", b"sess=S")]},
     "query": {"query": [("token", "Q")]},
-    "own": {},
+    "custom": {},
 }
 
 
-def find(*ways: str, policy: CredentialPolicy = POLICY, accepted: frozenset[Any] = ALL) -> Credential | None:
+def find(*auth_methods: str, policy: CredentialPolicy = POLICY, accepted: frozenset[Any] = ALL) -> Credential | None:
     """Look into a request that carries these ways."""
-    headers = [pair for way in ways for pair in CARRIED[way].get("headers", [])]
-    query = [pair for way in ways for pair in CARRIED[way].get("query", [])]
-    return policy.find(accepted, headers, query, last_event_id=RESUME if "resume" in ways else None)
+    headers = [pair for auth_method in auth_methods for pair in CARRIED[auth_method].get("headers", [])]
+    query = [pair for auth_method in auth_methods for pair in CARRIED[auth_method].get("query", [])]
+    return policy.find(accepted, headers, query, last_event_id=RESUME if "resume" in auth_methods else None)
 
 
 def test_the_order_of_the_ways_is_the_published_one() -> None:
     """Bearer, ticket, resume, cookie, query, your own."""
-    assert WAYS == ("bearer", "ticket", "resume", "cookie", "query", "own")
+    assert AUTH_METHODS == ("bearer", "ticket", "resume", "cookie", "query", "custom")
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_each_way_is_found_alone(way: str) -> None:
+@pytest.mark.parametrize("auth_method", AUTH_METHODS)
+def test_each_way_is_found_alone(auth_method: str) -> None:
     """What one request carries by one way is found there."""
-    found = find(way)
+    found = find(auth_method)
     assert found is not None
-    assert found.way == way
+    assert found.auth_method == auth_method
 
 
-@pytest.mark.parametrize(("first", "second"), list(combinations(WAYS, 2)))
+@pytest.mark.parametrize(("first", "second"), list(combinations(AUTH_METHODS, 2)))
 def test_of_two_ways_the_first_decides(first: str, second: str) -> None:
     """The later way is not looked at, whatever it holds (W13)."""
     found = find(second, first)
     assert found is not None
-    assert found.way == first
+    assert found.auth_method == first
     expected = RESUME.token if (first, second) == ("ticket", "resume") else None
     assert found.fallback == expected  # only a ticket takes a resume token along, for its own family
 
 
-@pytest.mark.parametrize(("first", "second"), list(combinations(WAYS, 2)))
+@pytest.mark.parametrize(("first", "second"), list(combinations(AUTH_METHODS, 2)))
 def test_a_way_that_is_off_or_not_accepted_is_not_a_credential(first: str, second: str) -> None:
     """A way that is switched off, or no good for this endpoint, is passed over (W13)."""
-    off = CredentialPolicy(ways=ALL - {first}, session_cookie="sess", jwt_cookie="app")  # type: ignore[operator]
+    off = CredentialPolicy(auth_methods=ALL - {first}, session_cookie="sess", jwt_cookie="app")  # type: ignore[operator]
     for found in (find(first, second, policy=off), find(first, second, accepted=ALL - {first})):  # type: ignore[operator]
         assert found is not None
-        assert found.way == second
+        assert found.auth_method == second
 
 
 def test_nothing_is_nothing() -> None:
     """A request without any credential has none, if the app has no own way."""
-    policy = CredentialPolicy(ways=ALL - {"own"}, session_cookie="sess", jwt_cookie="app")
+    policy = CredentialPolicy(auth_methods=ALL - {"custom"}, session_cookie="sess", jwt_cookie="app")
     assert policy.find(ALL, []) is None
 
 
@@ -75,7 +75,7 @@ def test_another_scheme_is_no_credential(header: bytes) -> None:
     """A staging site behind HTTP Basic does not break bearer's neighbours (W13)."""
     found = POLICY.find(ALL, [(b"authorization", header), (b"cookie", b"sess=S")])
     assert found is not None
-    assert found.way == "cookie"
+    assert found.auth_method == "cookie"
 
 
 @pytest.mark.parametrize("header", [b"Bearer X", b"bearer X", b"BEARER  X ", b" Bearer X"])
@@ -139,22 +139,22 @@ def test_other_cookies_are_no_credential(header: bytes) -> None:
     """Only the two names count, case and all."""
     found = POLICY.find(ALL, [(b"cookie", header)])
     assert found is not None
-    assert found.way == "own"
+    assert found.auth_method == "custom"
 
 
 def test_the_apps_cookie_may_be_off() -> None:
     """Without a name for the app's cookie there is only our session."""
-    policy = CredentialPolicy(ways=ALL - {"own"}, session_cookie="sess")
+    policy = CredentialPolicy(auth_methods=ALL - {"custom"}, session_cookie="sess")
     assert policy.find(ALL, [(b"cookie", b"app=b; None=c")]) is None
 
 
 def test_only_what_a_browser_adds_by_itself_is_ambient() -> None:
     """Cookies, and whatever the app's own way reads, are subject to the Origin rule (W12)."""
-    assert [way for way in WAYS if Credential(way, "").ambient] == ["cookie", "own"]
+    assert [auth_method for auth_method in AUTH_METHODS if Credential(auth_method, "").ambient] == ["cookie", "custom"]
 
 
 def test_a_plain_position_is_no_credential() -> None:
     """A Last-Event-ID without a token proves nothing."""
-    policy = CredentialPolicy(ways=ALL - {"own"}, session_cookie="sess")
+    policy = CredentialPolicy(auth_methods=ALL - {"custom"}, session_cookie="sess")
     for text in ("k3v9x0aa-7", "foo_12", ""):
         assert policy.find(ALL, [], last_event_id=LastEventId.parse(text)) is None

@@ -10,7 +10,9 @@ import pytest
 from sseal.auth.identity import Grants, Identity
 from sseal.errors import InvalidInput
 
-ALICE = Identity(subject="alice", issuer="iss", issued_at=10.0, expires_at=100.0, token_id="jti:1", way="bearer")
+ALICE = Identity(
+    subject="alice", issuer="iss", issued_at=10.0, expires_at=100.0, token_id="jti:1", auth_method="bearer"
+)
 
 
 @pytest.mark.parametrize("subject", ["", 5, True, b"alice", []])
@@ -21,11 +23,11 @@ def test_a_subject_is_a_string_that_is_not_empty(subject: Any) -> None:
     assert caught.value.field == "subject"
 
 
-@pytest.mark.parametrize("way", ["bearer", "ticket", "resume", "cookie", "query", "own"])
-def test_only_who_asked_for_it_is_nobody(way: str) -> None:
+@pytest.mark.parametrize("auth_method", ["bearer", "ticket", "resume", "cookie", "query", "custom"])
+def test_only_who_asked_for_it_is_nobody(auth_method: str) -> None:
     """No way in can end in an identity without a subject (W16)."""
     with pytest.raises(InvalidInput):
-        Identity(subject=None, way=way)
+        Identity(subject=None, auth_method=auth_method)
     nobody = Identity.anonymous()
     assert (nobody.subject, nobody.topic, nobody.lineage, nobody.grants) == (None, None, (), Grants())
 
@@ -66,11 +68,11 @@ def test_a_subject_publishes_as_one_literal_segment(subject: str, grant: str, to
 
 def test_a_derived_credential_carries_its_parents() -> None:
     """A session knows its token, and a ticket of that session knows both (W17)."""
-    session = ALICE.derive(way="cookie", token_id="session:2", expires_at=None)
-    ticket = session.derive(way="ticket", token_id=None, expires_at=None, family="f")
-    assert session.lineage == ("jti:1", "session:2")
-    assert ticket.lineage == ("jti:1", "session:2")
-    assert ticket.derive(way="resume", token_id=None, expires_at=None, family="f").lineage == ticket.lineage
+    session = ALICE.derive(auth_method="cookie", token_id="session:2", expires_at=None)
+    ticket = session.derive(auth_method="ticket", token_id=None, expires_at=None, family="f")
+    assert session.token_ids == ("jti:1", "session:2")
+    assert ticket.token_ids == ("jti:1", "session:2")
+    assert ticket.derive(auth_method="resume", token_id=None, expires_at=None, family="f").lineage == ticket.token_ids
     assert (ticket.subject, ticket.issuer, ticket.grants, ticket.issued_at) == ("alice", "iss", ALICE.grants, 10.0)
 
 
@@ -79,7 +81,9 @@ def test_a_derived_credential_carries_its_parents() -> None:
 )
 def test_a_derived_credential_never_outlives_its_parent(own: float | None, asked: float, ends: float) -> None:
     """The sooner of both ends counts."""
-    assert replace(ALICE, expires_at=own).derive(way="ticket", token_id=None, expires_at=asked).expires_at == ends
+    assert (
+        replace(ALICE, expires_at=own).derive(auth_method="ticket", token_id=None, expires_at=asked).expires_at == ends
+    )
 
 
 def test_an_identity_ends_at_its_moment() -> None:

@@ -91,9 +91,9 @@ VERIFIER = JwtVerifier(secrets=[SECRET])
 def refuses(token: str, verifier: JwtVerifier = VERIFIER, now: float = NOW) -> str:
     """Return the reason for which a token is refused as invalid, which is not the same as expired."""
     with pytest.raises(CredentialInvalid) as caught:
-        verifier.verify(token, now, way="cookie")
+        verifier.verify(token, now, auth_method="cookie")
     assert not isinstance(caught.value, CredentialExpired)
-    assert caught.value.way == "cookie"
+    assert caught.value.auth_method == "cookie"
     assert caught.value.detail == "the credential was refused"
     return caught.value.reason
 
@@ -336,8 +336,8 @@ def test_the_leeway_ends_where_it_says() -> None:
     assert not identity.expired(NOW + 4.999)
     assert identity.expired(NOW + 5)
     with pytest.raises(CredentialExpired) as caught:
-        verifier.verify(token, NOW + 5, way="query")
-    assert caught.value.way == "query"
+        verifier.verify(token, NOW + 5, auth_method="query")
+    assert caught.value.auth_method == "query"
 
 
 @pytest.mark.parametrize("name", ["nbf", "iat"])
@@ -418,10 +418,10 @@ def test_the_identity_holds_what_the_token_says() -> None:
     """Issue time less the leeway, end, token id, grants and way arrive in the identity."""
     grants = {"subscribe": ["news/**", "user/{sub}"], "publish": ["chat/*"], "admin": True, "later": 1}
     claims = {**CLAIMS, "iat": NOW - 5, "jti": "7f", "iss": "app", "sseal": grants}
-    identity = VERIFIER.verify(hs256(claims), NOW, way="cookie")
+    identity = VERIFIER.verify(hs256(claims), NOW, auth_method="cookie")
     assert identity.grants == Grants(subscribe=("news/**", "user/{sub}"), publish=("chat/*",), admin=True)
     assert (identity.issued_at, identity.expires_at, identity.token_id) == (NOW - 15, NOW + 70, "jti:7f")
-    assert (identity.issuer, identity.way, identity.parents) == ("app", "cookie", ())
+    assert (identity.issuer, identity.auth_method, identity.parent_ids) == ("app", "cookie", ())
 
 
 def test_without_claims_there_are_no_grants() -> None:
@@ -575,8 +575,12 @@ def test_an_unknown_key_id_says_so() -> None:
     verifier.replace_jwks({"keys": [public_jwk("RS256", kid="old")]})
     for alg in ("RS256", "ES256"):
         with pytest.raises(UnknownKey) as caught:
-            verifier.verify(forge({"alg": alg, "kid": "new"}, CLAIMS, key_for(alg)), NOW, way="cookie")
-        assert (caught.value.status, caught.value.code, caught.value.way) == (401, "credential_invalid", "cookie")
+            verifier.verify(forge({"alg": alg, "kid": "new"}, CLAIMS, key_for(alg)), NOW, auth_method="cookie")
+        assert (caught.value.status, caught.value.code, caught.value.auth_method) == (
+            401,
+            "credential_invalid",
+            "cookie",
+        )
 
 
 def test_no_document_could_bring_a_secret() -> None:

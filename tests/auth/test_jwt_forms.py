@@ -77,9 +77,9 @@ def _spellings(segment: str) -> list[str]:
     found = [f"{segment}=", f"{segment}==", f"={segment}", f"{segment}A", f"{segment}\n"]
     if padded != segment:
         found.append(padded)
-        spare = 4 if len(segment) % 4 == 2 else 2
+        extend = 4 if len(segment) % 4 == 2 else 2
         last = _ALPHABET.index(segment[-1])
-        found += [segment[:-1] + _ALPHABET[last ^ bit] for bit in range(1, 2**spare)]
+        found += [segment[:-1] + _ALPHABET[last ^ bit] for bit in range(1, 2**extend)]
     return found
 
 

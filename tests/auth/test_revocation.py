@@ -13,9 +13,9 @@ from sseal.auth.identity import Identity, minter
 from sseal.auth.revocation import Revocation, RevocationSet
 from sseal.errors import InvalidInput
 
-TOKEN = Identity(subject="alice", issuer="iss", issued_at=10.0, token_id="jti:1", way="bearer")
-SESSION = TOKEN.derive(way="cookie", token_id="session:2", expires_at=None)
-TICKET = SESSION.derive(way="ticket", token_id=None, expires_at=None, family="fam")
+TOKEN = Identity(subject="alice", issuer="iss", issued_at=10.0, token_id="jti:1", auth_method="bearer")
+SESSION = TOKEN.derive(auth_method="cookie", token_id="session:2", expires_at=None)
+TICKET = SESSION.derive(auth_method="ticket", token_id=None, expires_at=None, family="fam")
 
 
 def revocation(kind: Any, value: str, issuer: str | None = None, at: float = 20.0, ends: float = 100.0) -> Revocation:
@@ -117,9 +117,11 @@ def test_a_revocation_of_nothing_is_refused(kind: str, value: str, field: str) -
 
 def test_an_admins_end_is_the_end_of_what_they_minted() -> None:
     """By name of any or the right issuer, and only for what was minted until then (W17, W40)."""
-    root = Identity(subject="root", issuer="iss", issued_at=5.0, token_id="jti:r", way="bearer")
-    minted = Identity(subject="42", issuer="iss", issued_at=10.0, parents=(*root.lineage, minter(root)), way="ticket")
-    stream = minted.derive(way="ticket", token_id=None, expires_at=None, family="f")
+    root = Identity(subject="root", issuer="iss", issued_at=5.0, token_id="jti:r", auth_method="bearer")
+    minted = Identity(
+        subject="42", issuer="iss", issued_at=10.0, parent_ids=(*root.token_ids, minter(root)), auth_method="ticket"
+    )
+    stream = minted.derive(auth_method="ticket", token_id=None, expires_at=None, family="f")
     for entry, ends in [
         (revocation("subject", "root"), True),
         (revocation("subject", "root", "iss"), True),
@@ -139,7 +141,9 @@ def test_an_admins_end_is_the_end_of_what_they_minted() -> None:
 @given(st.text(max_size=6), st.text(min_size=1, max_size=6), st.text(min_size=1, max_size=6))
 def test_law_a_minter_is_nobody_else(issuer: str, subject: str, other: str) -> None:
     """No spelling of an issuer or a subject makes one admin's revocation that of another."""
-    minted = Identity(subject="42", parents=(minter(Identity(subject=subject, issuer=issuer)),), way="ticket")
+    minted = Identity(
+        subject="42", parent_ids=(minter(Identity(subject=subject, issuer=issuer)),), auth_method="ticket"
+    )
     entry = revocation("subject", other)
     assert entry.concerns(minted) is (other in (subject, "42"))
 

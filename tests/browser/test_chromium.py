@@ -24,7 +24,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-WAYS = ["bearer", "cookie", "ticket", "resume", "query"]
+AUTH_METHODS = ["bearer", "cookie", "ticket", "resume", "query"]
 PATIENCE = 20_000.0
 
 
@@ -57,17 +57,17 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context()
     opened = context.new_page()
     faults: list[str] = []
-    opened.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    opened.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.close_retryable()))
     opened.on("pageerror", lambda error: faults.append(f"error: {error}"))
     yield opened
     context.close()
     assert faults == []
 
 
-def sign_in(page: Page, server: Server, user: str, way: str, host: str = "localhost") -> None:
+def sign_in(page: Page, server: Server, user: str, auth_method: str, host: str = "localhost") -> None:
     """Open the demo, choose a way in, sign in, and wait until the feed arrives."""
     page.goto(f"http://{host}:{server.port}/")
-    page.get_by_test_id(f"way-{way}").click()
+    page.get_by_test_id(f"way-{auth_method}").click()
     page.get_by_test_id(f"signin-{user}").click()
     expect(page.get_by_test_id("state")).to_contain_text("live", timeout=PATIENCE)
     wait_for_events(page, 2)
@@ -88,10 +88,10 @@ def wait_for_events(page: Page, more: int) -> None:
     )
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_cut_stream_comes_back_with_nothing_missed_or_doubled(way: str, hub: Server, page: Page) -> None:
+@pytest.mark.parametrize("way", AUTH_METHODS)
+def test_a_cut_stream_comes_back_with_nothing_missed_or_doubled(auth_method: str, hub: Server, page: Page) -> None:
     """Sign in by each way, be cut at the server, and be back by oneself at the next number of the feed."""
-    sign_in(page, hub, "alice", way)
+    sign_in(page, hub, "alice", auth_method)
     first = page.get_by_test_id("connection-id").inner_text()
     for reconnects in (1, 2):
         page.get_by_test_id("cut").click()
@@ -117,7 +117,7 @@ def test_alice_never_sees_what_is_for_bob(hub: Server, page: Page, browser: Brow
     context = browser.new_context()
     other = context.new_page()
     dialogs: list[str] = []
-    other.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    other.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.close_retryable()))
     sign_in(other, hub, "bob", "cookie", host="127.0.0.1")
     page.get_by_test_id("notify-target").select_option("bob")
     page.get_by_test_id("notify-message").fill("for bob only")

@@ -155,19 +155,19 @@ class Proxy:
                 self._writers.discard(one)
                 one.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Direction) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, auth_method: Direction) -> None:
         with contextlib.suppress(OSError):
             while piece := await reader.read(PIECE):
-                await self._open[way].wait()
+                await self._open[auth_method].wait()
                 if self._delay:
                     await asyncio.sleep(self._delay)
                 writer.write(piece)
                 await writer.drain()
 
 
-async def _both(*ways: Coroutine[Any, Any, None]) -> None:
+async def _both(*auth_methods: Coroutine[Any, Any, None]) -> None:
     """Run both directions until one has ended."""
-    tasks = [asyncio.create_task(way) for way in ways]
+    tasks = [asyncio.create_task(auth_method) for auth_method in auth_methods]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -82,7 +82,7 @@ class Redis(Process):
         shutil.rmtree(self._copy, ignore_errors=True)
         shutil.copytree(self.data, self._copy)
 
-    async def restore(self) -> None:
+    async def unredeem(self) -> None:
         """Kill it, put the copy in the place of its data, and start it again."""
         await self.end(signal.SIGKILL)
         shutil.rmtree(self.data)

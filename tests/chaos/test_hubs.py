@@ -120,7 +120,7 @@ async def test_a_backup_of_a_file_is_restored(scenario: Scenario, nginx_path: st
             await people.load(scenario.form.load)
             for hub in hubs:
                 await hub.end(signal.SIGKILL)
-            restore(path)
+            unredeem(path)
             for hub in hubs:
                 await hub.start()
         await people.load(scenario.form.load)
@@ -135,7 +135,7 @@ def backup(path: Path) -> None:
         source.backup(target)
 
 
-def restore(path: Path) -> None:
+def unredeem(path: Path) -> None:
     """Put the copy in the place of the file."""
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)

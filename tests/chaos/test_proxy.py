@@ -92,10 +92,10 @@ async def test_it_cuts_what_is_open_and_what_comes() -> None:
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
-async def test_what_it_holds_arrives_late(way: str, time_unit: float) -> None:
+async def test_what_it_holds_arrives_late(auth_method: str, time_unit: float) -> None:
     """While one direction is held nothing comes back, and all of it does once that is over."""
     async with echoing() as address, proxying(address) as through, line(through) as one:
-        through.hold(way)  # type: ignore[arg-type]
+        through.hold(auth_method)  # type: ignore[arg-type]
         with pytest.raises(TimeoutError):
             await one.says(b"a", 2 * time_unit)
         through.heal()

@@ -71,7 +71,7 @@ async def test_a_backup_of_redis_is_restored(scenario: Scenario) -> None:
             await people.load(scenario.form.moment(number))
             redis.backup()
             await people.load(scenario.form.load)
-            await redis.restore()
+            await redis.unredeem()
             await people.load(scenario.form.load)
         await people.load(scenario.form.load)
         await scenario.judge(people, url(redis.address.port), keeps=False)
@@ -99,9 +99,9 @@ async def test_a_replica_is_promoted_with_the_last_writes_missing(scenario: Scen
             await scenario.judge(people, url(door.address.port), keeps=False)
 
 
-async def replica_behind(scenario: Scenario, way: Proxy, number: int) -> Redis:
+async def replica_behind(scenario: Scenario, auth_method: Proxy, number: int) -> Redis:
     """Start a replica of what a proxy leads to, and wait until it follows."""
-    replica = await redis_on(scenario.stage, f"redis{number}", replica_of=way.address.port)
+    replica = await redis_on(scenario.stage, f"redis{number}", replica_of=auth_method.address.port)
     await replica.synced()
     return replica
 
@@ -125,30 +125,30 @@ async def test_the_way_to_redis_is(scenario: Scenario, fault: str) -> None:
     """One hub's way to the log is cut, slow, or carries one direction only: nothing is lost or doubled (W8, W9)."""
     redis = await redis_on(scenario.stage)
     dice = random.Random(scenario.form.seed)
-    with proxy(redis.address) as way:
-        hubs = await hubs_on(scenario, way.address.port, redis.address.port)
+    with proxy(redis.address) as auth_method:
+        hubs = await hubs_on(scenario, auth_method.address.port, redis.address.port)
         async with people_on(scenario, hubs) as people:
             for number in range(scenario.form.rounds):
                 await people.load(scenario.form.moment(number))
                 match fault:
                     case "cut":
-                        way.cut()
+                        auth_method.cut()
                         await people.load(scenario.form.load)
                     case "cut while answers are under way":  # what was asked has happened, and nobody knows
                         for _ in range(8):
-                            way.hold("down")
+                            auth_method.hold("down")
                             await people.load(ANSWERS_UNDER_WAY)
-                            way.heal(reset=True)
+                            auth_method.heal(reset=True)
                             await people.load(2 * ANSWERS_UNDER_WAY)
                     case "delayed":
-                        way.delay(dice.uniform(0.1, 0.6))
+                        auth_method.delay(dice.uniform(0.1, 0.6))
                         await people.load(2 * scenario.form.load)
                     case _:
                         for direction in ("up", "down"):
-                            way.hold(direction)
+                            auth_method.hold(direction)
                             await people.load(HALF_OPEN)
-                            way.heal()
-                way.heal()
+                            auth_method.heal()
+                auth_method.heal()
                 await people.load(scenario.form.load)
             await scenario.judge(people, url(redis.address.port))
 

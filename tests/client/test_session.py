@@ -20,8 +20,8 @@ from sseal.client.session import (
     Gap,
     GiveUp,
     Input,
+    ReaderSession,
     Reconnect,
-    Session,
     State,
     StreamClosed,
     StreamIdentity,
@@ -31,7 +31,7 @@ from sseal.wire import Event
 STREAM = Answer(status=200, content_type="text/event-stream; charset=utf-8")
 
 
-def auth(session: wire.Session = "valid", id: str | None = "k3v9x0aa-12") -> bytes:
+def auth(session: wire.ReaderSession = "valid", id: str | None = "k3v9x0aa-12") -> bytes:
     return wire.auth_event(
         session=session, connection="n1-c7", subject="alice", topics=["user/alice"], expires_at=1893456000, id=id
     )
@@ -41,15 +41,15 @@ def event(data: str, id: str | None = None) -> bytes:
     return wire.encode(Event(data=data, id=id))
 
 
-def opened(**options: object) -> Session:
-    session = Session(**options)  # type: ignore[arg-type]
+def opened(**options: object) -> ReaderSession:
+    session = ReaderSession(**options)  # type: ignore[arg-type]
     session.connect()
     assert session.respond(STREAM, 0.5) == []
     return session
 
 
 def refused(answer: Answer, **options: bool) -> list[Action]:
-    session = Session()
+    session = ReaderSession()
     session.connect()
     return session.respond(answer, 1.0, **options)
 
@@ -113,7 +113,7 @@ def test_finished_moves_everything_to_closed_and_nothing_leaves_it() -> None:
 
 def test_the_first_connection_is_made_at_once_without_a_cursor() -> None:
     """A new reader starts at the head, and asks for exactly the type a native EventSource asks for."""
-    first = Session().first()
+    first = ReaderSession().first()
     assert first.after == 0
     assert not first.renew
     assert dict(first.headers) == {b"accept": b"text/event-stream", b"cache-control": b"no-store"}
@@ -121,19 +121,19 @@ def test_the_first_connection_is_made_at_once_without_a_cursor() -> None:
 
 def test_the_cursor_is_sent_as_utf_8() -> None:
     """The header's bytes are the id in UTF-8, without white space a header could not hold at its ends."""
-    assert cursor(Session(last_event_id=" ü-1\t").first()) == " ü-1\t".strip().encode()
+    assert cursor(ReaderSession(last_event_id=" ü-1\t").first()) == " ü-1\t".strip().encode()
 
 
 @pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b", "\ud800", "a\x7f"])
 def test_a_cursor_that_no_header_can_carry_is_refused(bad: str) -> None:
     """A session that exists can send its cursor."""
     with pytest.raises(errors.InvalidInput, match="last_event_id"):
-        Session(last_event_id=bad)
+        ReaderSession(last_event_id=bad)
 
 
 def test_a_second_connection_is_refused() -> None:
     """Two at once is a fault of the shell."""
-    session = Session()
+    session = ReaderSession()
     session.connect()
     with pytest.raises(RuntimeError, match="CONNECTING"):
         session.connect()
@@ -208,7 +208,7 @@ def test_malformed_input_keeps_its_field() -> None:
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
 def test_what_may_pass_is_waited_out_with_jitter(status: int) -> None:
     """A refusal for now leads to a growing wait."""
-    session = Session(backoff=Backoff(minimum=0, base=1, maximum=60))
+    session = ReaderSession(backoff=Backoff(minimum=0, base=1, maximum=60))
     waits = []
     for _ in range(3):
         session.connect()
@@ -218,7 +218,7 @@ def test_what_may_pass_is_waited_out_with_jitter(status: int) -> None:
 
 def test_retry_after_is_the_earliest_moment() -> None:
     """The jitter comes on top of what the hub asked for."""
-    session = Session(backoff=Backoff(minimum=0, base=1))
+    session = ReaderSession(backoff=Backoff(minimum=0, base=1))
     session.connect()
     assert reconnect(session.respond(Answer(status=503, retry_after=7.0), 0.25)).after == 7.25
 
@@ -228,7 +228,7 @@ def test_retry_after_is_the_earliest_moment() -> None:
 
 def test_a_refused_credential_is_renewed_at_once_then_slower_then_no_more() -> None:
     """The third 401 in a row raises what the problem document says."""
-    session = Session(backoff=Backoff(minimum=0, base=1))
+    session = ReaderSession(backoff=Backoff(minimum=0, base=1))
     answer = Answer(status=401, problem={"code": "credential_expired", "detail": "it is over"})
     session.connect()
     first = reconnect(session.respond(answer, 0.5, renewable=True))
@@ -248,7 +248,7 @@ def test_a_credential_that_cannot_be_renewed_is_the_end() -> None:
 
 def test_only_refusals_in_a_row_count() -> None:
     """A stream in between starts the count again."""
-    session = Session(max_unauthorized=2)
+    session = ReaderSession(max_unauthorized=2)
     for _ in range(4):
         session.connect()
         assert reconnect(session.respond(Answer(status=401), 0.0, renewable=True)).renew
@@ -259,7 +259,7 @@ def test_only_refusals_in_a_row_count() -> None:
 
 def test_a_fresh_credential_is_asked_for_once_per_refusal() -> None:
     """A failure of the network after the renewal does not ask again."""
-    session = Session()
+    session = ReaderSession()
     session.connect()
     assert reconnect(session.respond(Answer(status=401), 0.0, renewable=True)).renew
     session.connect()
@@ -332,7 +332,7 @@ def test_a_block_without_data_moves_the_cursor() -> None:
 
 def test_only_a_healthy_stream_makes_the_waits_short_again() -> None:
     """A server that accepts and cuts at once is a failure that goes on."""
-    session = Session(reconnection_time=0.0, backoff=Backoff(minimum=0, base=1))
+    session = ReaderSession(reconnection_time=0.0, backoff=Backoff(minimum=0, base=1))
     waits = []
     for stream in (b":\n", b"", event("x"), b"", auth()):
         session.connect()
@@ -393,8 +393,8 @@ def test_bye_for_now_reconnects_after_the_reconnection_time() -> None:
 def test_the_longest_reconnection_time_is_obeyed_even_without_its_bye() -> None:
     """A farewell cut after its first line still means: do not come back (W37)."""
     session = opened()
-    farewell = wire.bye_event(reason="revoked", reconnect=False)
-    session.receive(auth() + farewell[: farewell.index(b"event")], 0.0)
+    closing_events = wire.bye_event(reason="revoked", reconnect=False)
+    session.receive(auth() + closing_events[: closing_events.index(b"event")], 0.0)
     error = fault(session.lost("cut", 0.0))
     assert isinstance(error, StreamClosed)
     assert error.reason == "stay_away"
@@ -444,7 +444,7 @@ STEPS = st.lists(
 )
 
 
-def apply(session: Session, name: str, value: object) -> list[Action]:
+def apply(session: ReaderSession, name: str, value: object) -> list[Action]:
     """Give the session one input; what its shell may not do is left out."""
     if name == "connect":
         if session.state is State.WAITING:
@@ -466,7 +466,7 @@ def apply(session: Session, name: str, value: object) -> list[Action]:
 @given(STEPS)
 def test_there_are_never_two_reconnects_at_once(steps: list[tuple[str, object]]) -> None:
     """Between two reconnects a connection was made, and a session that waits was told so exactly once."""
-    session, waiting = Session(), True
+    session, waiting = ReaderSession(), True
     for name, value in steps:
         was_waiting = session.state is State.WAITING
         actions = apply(session, name, value)
@@ -483,7 +483,7 @@ def test_there_are_never_two_reconnects_at_once(steps: list[tuple[str, object]])
 @given(STEPS)
 def test_nothing_follows_the_end(steps: list[tuple[str, object]]) -> None:
     """After giving up there is no action, and within a batch nothing stands after it."""
-    session, closed = Session(), False
+    session, closed = ReaderSession(), False
     for name, value in steps:
         actions = apply(session, name, value)
         assert not (closed and actions)
@@ -495,7 +495,7 @@ def test_nothing_follows_the_end(steps: list[tuple[str, object]]) -> None:
 @given(STEPS)
 def test_the_cursor_is_the_one_of_the_last_thing_handed_out(steps: list[tuple[str, object]]) -> None:
     """Never an id of something not yet dispatched, never an older one; only a block without data moves it alone."""
-    session, last = Session(), ""
+    session, last = ReaderSession(), ""
     for name, value in steps:
         for action in apply(session, name, value):
             if isinstance(action, Deliver):

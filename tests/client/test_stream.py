@@ -111,7 +111,7 @@ def problem(status: int, code: str, detail: str = "because", *headers: str, **mo
     return answer(status, body, headers, "application/problem+json")
 
 
-def auth(session: wire.Session = "valid", id: str | None = "k3v9x0aa-1") -> bytes:
+def auth(session: wire.ReaderSession = "valid", id: str | None = "k3v9x0aa-1") -> bytes:
     return wire.auth_event(
         session=session, connection="n1-c7", subject="alice", topics=["user/alice"], expires_at=None, id=id
     )

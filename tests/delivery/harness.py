@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from sseal import wire
 from sseal.auth.identity import Identity
-from sseal.delivery.node import Engine
+from sseal.delivery.node import Node
 from sseal.hub_settings import HubSettings
 from sseal.position import Position, Resolution
-from sseal.publisher import draft
+from sseal.publisher import publication
 from sseal.storage import MemoryBroker, Retention
 from sseal.stream.connection import Connection
 from sseal.subscription import Subscription, TopicSet
@@ -60,8 +60,8 @@ class Sink:
 class Reader:
     """A stream and what it received."""
 
-    def __init__(self, engine: Engine, connection: Connection, sink: Sink) -> None:
-        self.engine = engine
+    def __init__(self, node: Node, connection: Connection, sink: Sink) -> None:
+        self.node = node
         self.connection = connection
         self.sink = sink
 
@@ -89,7 +89,7 @@ class Reader:
         """Read what was held, as a reader that wakes up; stays awake."""
         self.sink.stuck = False
         self.sink.held = 0
-        self.engine.pump(self.connection)
+        self.node.pump(self.connection)
 
     def stick(self) -> None:
         """Stop reading."""
@@ -99,7 +99,7 @@ class Reader:
         """Go away."""
         from sseal.stream import reasons
 
-        self.engine.leave(self.connection, reasons.CLIENT_GONE)
+        self.node.leave(self.connection, reasons.CLIENT_GONE)
 
 
 class World:
@@ -111,21 +111,21 @@ class World:
         self.clock = ManualClock(wall=1_700_000_000.0)
         self.settings = HubSettings(handle_signals=False, **settings)  # type: ignore[arg-type]
         self.broker = kind(self.clock, retention)
-        self.engine = Engine(self.broker, self.clock, self.settings)
+        self.node = Node(self.broker, self.clock, self.settings)
 
     async def __aenter__(self) -> World:
         """Start the engine."""
-        await self.engine.start()
+        await self.node.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Stop it."""
-        await self.engine.stop()
+        await self.node.stop()
 
     async def publish(self, topics: str | Sequence[str], *data: object, **options: object) -> list[Position]:
         """Publish, one event per datum; delivery happens in `settle`."""
-        drafts = [draft(topics, item, limits=self.settings.limits, **options) for item in data]  # type: ignore[arg-type]
-        return await self.engine.publish(drafts)
+        publications = [publication(topics, item, limits=self.settings.limits, **options) for item in data]  # type: ignore[arg-type]
+        return await self.node.publish(publications)
 
     async def settle(self) -> None:
         """Let everything that is ready run."""
@@ -143,18 +143,18 @@ class World:
         attach: bool = True,
     ) -> Reader:
         """Open a stream as `sseal.asgi.subscribe` does."""
-        engine = self.engine
+        node = self.node
         subscription = Subscription(
-            identity or Identity(subject="alice", way="bearer"), TopicSet.of(*topics), since or {}
+            identity or Identity(subject="alice", auth_method="bearer"), TopicSet.of(*topics), since or {}
         )
-        await engine.listen(subscription)
+        await node.listen(subscription)
         presented = None if last is None else Position.parse(last)
         if presented is not None:
-            where = await engine.locate(presented)
+            where = await node.locate(presented)
         else:
-            where = Resolution(engine.head_of(subscription).offset, None if last is None else "unknown_position")
+            where = Resolution(node.head_of(subscription).offset, None if last is None else "unknown_position")
         connection = Connection(
-            engine.new_connection_id(),
+            node.new_connection_id(),
             subscription,
             where.offset,
             presented=presented,
@@ -164,13 +164,13 @@ class World:
             envelope=envelope,
             opened_at=self.clock.monotonic(),
         )
-        engine.enter(connection)
-        reader = Reader(engine, connection, Sink())
+        node.enter(connection)
+        reader = Reader(node, connection, Sink())
         if attach:
             self.attach(reader)
         return reader
 
     def attach(self, reader: Reader) -> None:
         """Give the stream its sink, with the first body in it."""
-        reader.sink.write(self.engine.opening(reader.connection))
-        self.engine.attach(reader.connection, reader.sink)
+        reader.sink.write(self.node.opening(reader.connection))
+        self.node.attach(reader.connection, reader.sink)

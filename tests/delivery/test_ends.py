@@ -94,7 +94,7 @@ async def test_one_stream_or_no_window_ends_at_once(count: int, window: float) -
 
 def reasons_of(world: World) -> dict[str, int]:
     """Return why streams ended so far."""
-    return dict(world.engine.stats.closed)
+    return dict(world.node.stats.closed)
 
 
 async def test_a_stream_ends_at_its_greatest_age_and_may_come_back() -> None:
@@ -104,17 +104,17 @@ async def test_a_stream_ends_at_its_greatest_age_and_may_come_back() -> None:
         readers = [await world.read("a") for _ in range(200)]
         ages: list[float] = []
         while any(not reader.sink.closed for reader in readers):
-            before = len(world.engine.connections)
+            before = len(world.node.connections)
             world.clock.advance(0.25)
-            world.engine.tick()
-            ages += [world.clock.monotonic() - start] * (before - len(world.engine.connections))
+            world.node.tick()
+            ages += [world.clock.monotonic() - start] * (before - len(world.node.connections))
         assert 1000.0 * AGE_SPREAD[0] <= min(ages) < 850.0
         assert 950.0 < max(ages) <= 1000.5
         assert max(Counter(ages).values()) < 10
         assert json.loads(readers[0].events[-1].data) == {"reason": "max_age", "reconnect": True}
         assert readers[0].sink.data.count(b"retry: ") == 2  # a jittered one comes with the end
         assert reasons_of(world) == {"max_age": 200}
-        assert len(world.engine._timers) == 0
+        assert len(world.node._timers) == 0
 
 
 async def test_a_stream_has_no_greatest_age_unless_one_is_set() -> None:
@@ -123,7 +123,7 @@ async def test_a_stream_has_no_greatest_age_unless_one_is_set() -> None:
         reader = await world.read("a")
         for _ in range(100):
             world.clock.advance(3600.0)
-            world.engine.tick()
+            world.node.tick()
             reader.drain()
         assert not reader.sink.closed
 
@@ -131,17 +131,17 @@ async def test_a_stream_has_no_greatest_age_unless_one_is_set() -> None:
 async def test_an_identity_that_ends_earlier_ends_the_stream_as_ever() -> None:
     """Age and expiry share one heap: the earlier wins, and a refresh moves only the expiry."""
     async with World(max_stream_age=1000.0) as world:
-        identity = Identity(subject="alice", issued_at=1.0, expires_at=world.clock.wall() + 100.0, way="bearer")
+        identity = Identity(subject="alice", issued_at=1.0, expires_at=world.clock.wall() + 100.0, auth_method="bearer")
         expiring, refreshed = await world.read("a", identity=identity), await world.read("a", identity=identity)
         fresh = replace(identity, expires_at=world.clock.wall() + 5000.0)
-        world.engine.refresh(refreshed.connection, replace(refreshed.connection.subscription, identity=fresh))
+        world.node.refresh(refreshed.connection, replace(refreshed.connection.subscription, identity=fresh))
         for _ in range(110):
             world.clock.advance(1.0)
-            world.engine.tick()
+            world.node.tick()
         assert reasons_of(world) == {"expired": 1}
         for _ in range(900):
             world.clock.advance(1.0)
-            world.engine.tick()
+            world.node.tick()
         assert expiring.sink.closed
         assert refreshed.sink.closed
         assert reasons_of(world) == {"expired": 1, "max_age": 1}
@@ -154,9 +154,9 @@ async def test_a_jump_of_the_clock_makes_no_stream_old() -> None:
         world.clock.jump(86_400.0)
         for _ in range(790):
             world.clock.advance(1.0)
-            world.engine.tick()
+            world.node.tick()
         assert not reader.sink.closed
         for _ in range(211):
             world.clock.advance(1.0)
-            world.engine.tick()
+            world.node.tick()
         assert reader.sink.closed

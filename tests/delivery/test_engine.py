@@ -15,8 +15,8 @@ from sseal.auth.revocation import Revocation
 from sseal.delivery.topic_index import MAX_LISTED
 from sseal.delivery.window import Frame, Framer, Window
 from sseal.errors import CredentialInvalid, TooManyRequests, Unavailable
-from sseal.publisher import draft
-from sseal.storage import Draft, Entry, Retention
+from sseal.publisher import publication
+from sseal.storage import Entry, Publication, Retention
 from sseal.stream import reasons
 from sseal.stream.states import State
 from sseal.subscription import TopicSet
@@ -49,7 +49,7 @@ async def test_opening_auth_carries_the_head_when_no_position_was_presented() ->
         await world.publish("a", "before")
         reader = await world.read("a")
         await world.settle()
-        assert reader.last_id == str(world.engine.position)
+        assert reader.last_id == str(world.node.position)
         reader.leave()
         await world.publish("a", "while away")
         back = await world.read("a", last=reader.last_id)
@@ -225,7 +225,7 @@ async def test_a_slow_reader_costs_no_queue_and_loses_nothing_retained() -> None
         while len(reader.data) < 100:
             before = len(reader.data)
             reader.sink.held = 0
-            world.engine.pump(reader.connection)
+            world.node.pump(reader.connection)
             await world.settle()
             assert len(reader.data) > before
         assert [item[:4] for item in reader.data] == [f"{index:04}" for index in range(100)]
@@ -260,16 +260,16 @@ async def test_what_was_kept_for_one_storm_is_let_go_of() -> None:
         gone.leave()
         await world.read("a", last=gone.events[0].last_event_id)
         await world.settle()
-        shelf = world.engine._replay._shelf
+        shelf = world.node._replay._shelf
         assert shelf._sheets
         assert shelf._tips
         await world.publish("b", "next")
         await world.settle()
-        world.engine.tick()
+        world.node.tick()
         assert not shelf._tips
         assert shelf._tips_size == 0
         world.clock.advance(6.0)
-        world.engine.tick()
+        world.node.tick()
         assert not shelf._sheets
         assert shelf._size == 0
 
@@ -286,7 +286,7 @@ async def test_what_is_kept_for_a_storm_is_no_older_than_the_log() -> None:
         early = await world.read("a", last=start)
         await world.settle()
         world.clock.advance(3.5)
-        world.engine.tick()
+        world.node.tick()
         late = await world.read("a", last=start)
         await world.settle()
         assert len(early.data) == 699
@@ -302,7 +302,7 @@ async def test_the_window_gives_what_the_log_has_lost() -> None:
         await world.read("a")
         await world.publish("a", *range(4, 704))
         await world.settle()
-        epoch = world.engine.epoch
+        epoch = world.node.epoch
         poor = await world.read("a", last=f"{epoch}-1")
         await world.settle()
         rich = await world.read("a", last=f"{epoch}-50")
@@ -324,8 +324,8 @@ async def test_what_matches_no_pattern_leaves_nothing_on_the_shelf() -> None:
         back = await world.read("user/1/*", last=start)
         await world.settle()
         assert back.connection.state is State.LIVE
-        assert not world.engine._replay._shelf._sheets
-        assert not world.engine._replay._shelf._tips
+        assert not world.node._replay._shelf._sheets
+        assert not world.node._replay._shelf._tips
 
 
 async def test_only_what_somebody_reads_is_encoded() -> None:
@@ -334,7 +334,7 @@ async def test_only_what_somebody_reads_is_encoded() -> None:
         one, other = await world.read("a"), await world.read("b", envelope=True)
         with mock.patch.object(Frame, "tail", autospec=True, side_effect=Frame.tail) as tail:
             await world.broker.publish(
-                [draft(name, name, limits=world.settings.limits) for name in ("a", "b", "c", "c")]
+                [publication(name, name, limits=world.settings.limits) for name in ("a", "b", "c", "c")]
             )
             await world.settle()
         assert (one.data, len(other.data)) == (["a"], 1)
@@ -345,8 +345,8 @@ async def test_a_frame_that_cannot_be_encoded_takes_nothing_from_others() -> Non
     """An entry that no publisher could have made (a damaged log) ends its own readers' streams, nobody else's."""
     async with World() as world:
         good, hurt = await world.read("good"), await world.read("bad")
-        bad = Draft(topics=("bad",), type="a\nb", data="x")
-        good_ones = [draft("good", text, limits=world.settings.limits) for text in ("1", "2")]
+        bad = Publication(topics=("bad",), type="a\nb", data="x")
+        good_ones = [publication("good", text, limits=world.settings.limits) for text in ("1", "2")]
         await world.broker.publish([good_ones[0], bad, good_ones[1]])
         await world.settle()
         await world.publish("good", "3")
@@ -399,19 +399,19 @@ async def test_a_window_that_never_covered_a_topic_is_not_believed() -> None:
         reader = await world.read("b", last=str(position))
         await world.settle()
         assert reader.data == ["b2"]
-        assert world.engine.stats.history_reads == 1
+        assert world.node.stats.history_reads == 1
 
 
 async def test_coverage_ends_when_the_hub_leaves_a_topic() -> None:
     """After the last reader of B left, the window vouches for nothing of B (W6)."""
     async with World() as world:
-        window = world.engine.window
+        window = world.node.window
         reader = await world.read("b")
         await world.settle()
         topics = reader.connection.subscription.topics
-        assert window.covers(topics, world.engine.position.offset)
+        assert window.covers(topics, world.node.position.offset)
         reader.leave()
-        assert not window.covers(topics, world.engine.position.offset)
+        assert not window.covers(topics, world.node.position.offset)
 
 
 async def test_an_event_of_several_topics_is_one_event_and_delivered_once() -> None:
@@ -422,7 +422,7 @@ async def test_an_event_of_several_topics_is_one_event_and_delivered_once() -> N
         await world.settle()
         (event,) = [event for event in reader.events if event.type == "message"]
         assert event.topic == "a"
-        assert event.id == str(world.engine.position)
+        assert event.id == str(world.node.position)
 
 
 async def test_pattern_readers_get_what_matches_and_nothing_else() -> None:
@@ -481,10 +481,10 @@ async def test_frames_of_one_tick_are_joined_into_one_write() -> None:
     async with World() as world:
         readers = [await world.read("a") for _ in range(5)]
         await world.settle()
-        before = world.engine.stats.writes
+        before = world.node.stats.writes
         await world.publish("a", *[str(index) for index in range(20)])
         await world.settle()
-        assert world.engine.stats.writes - before == 5
+        assert world.node.stats.writes - before == 5
         assert all(reader.data == [str(index) for index in range(20)] for reader in readers)
 
 
@@ -494,15 +494,15 @@ async def test_overload_makes_publishers_wait_or_refuses_them() -> None:
         reader = await world.read("a")
         await world.settle()
         await world.publish("a", "1", "2", "3")  # more than half the window is not fanned out
-        assert world.engine._fan_out._handle is not None
-        world.engine._fan_out._handle.cancel()  # and will not be, until the end of this test
+        assert world.node._fan_out._handle is not None
+        world.node._fan_out._handle.cancel()  # and will not be, until the end of this test
         with pytest.raises(TooManyRequests) as refusal:
-            await world.engine.publish([], wait=False)
+            await world.node.publish([], wait=False)
         assert refusal.value.code == "overloaded"
         waiting = asyncio.ensure_future(world.publish("a", "4"))
         await world.settle()
         assert not waiting.done()
-        world.engine._fan_out.run_slice()
+        world.node._fan_out.run_slice()
         await world.settle()
         assert waiting.done()
         assert reader.data == ["1", "2", "3", "4"]
@@ -539,11 +539,11 @@ async def test_who_comes_and_who_leaves_between_two_events_is_seen() -> None:
         for number in range(2 * MAX_LISTED):
             await world.publish(f"other/{number}", "x")
             await world.settle()
-        assert len(world.engine._index._listed) <= MAX_LISTED
+        assert len(world.node._index._listed) <= MAX_LISTED
         await world.publish("a", "next")
         await world.settle()
         readers[0].leave()
-        assert readers[0].connection not in world.engine._index.streams(("a",))
+        assert readers[0].connection not in world.node._index.streams(("a",))
         await world.publish("a", "last")
         await world.settle()
         assert all(reader.data[-2:] == ["next", "last"] for reader in readers[1:])
@@ -564,18 +564,18 @@ async def test_a_batch_over_many_topics_arrives_in_order() -> None:
 async def test_expiry_announces_itself_then_ends_the_stream() -> None:
     """``auth: expiring`` comes 30 s before, ``auth: expired`` at the end, then the stream closes."""
     async with World() as world:
-        identity = Identity(subject="alice", expires_at=world.clock.wall() + 100.0, way="bearer")
+        identity = Identity(subject="alice", expires_at=world.clock.wall() + 100.0, auth_method="bearer")
         reader = await world.read("a", identity=identity)
         for moment, sessions in ((69.0, ["valid"]), (2.0, ["valid", "expiring"])):
             world.clock.advance(moment)
-            world.engine.tick()
+            world.node.tick()
             assert [json.loads(event.data)["session"] for event in reader.events] == sessions
         assert not reader.sink.closed
         world.clock.advance(30.0)
-        world.engine.tick()
+        world.node.tick()
         assert [json.loads(event.data)["session"] for event in reader.events][-1] == "expired"
         assert reader.sink.closed
-        assert reader.connection.id not in world.engine.connections
+        assert reader.connection.id not in world.node.connections
 
 
 async def test_a_stream_that_cannot_be_taken_out_gets_nothing_all_the_same() -> None:
@@ -584,7 +584,7 @@ async def test_a_stream_that_cannot_be_taken_out_gets_nothing_all_the_same() -> 
         reader = await world.read("a")
         reader.connection.address = "192.0.2.1"  # under which nobody has entered
         with pytest.raises(KeyError):
-            world.engine.close(reader.connection, reasons.REVOKED)
+            world.node.close(reader.connection, reasons.REVOKED)
         await world.publish("a", "secret")
         await world.settle()
         assert reader.data == []
@@ -593,16 +593,16 @@ async def test_a_stream_that_cannot_be_taken_out_gets_nothing_all_the_same() -> 
 async def test_refresh_extends_a_stream_in_place() -> None:
     """After a refresh the old end passes without effect, and the new one is announced again."""
     async with World() as world:
-        identity = Identity(subject="alice", expires_at=world.clock.wall() + 60.0, way="bearer")
+        identity = Identity(subject="alice", expires_at=world.clock.wall() + 60.0, auth_method="bearer")
         reader = await world.read("a", identity=identity)
         fresh = replace(identity, expires_at=world.clock.wall() + 600.0)
-        world.engine.refresh(reader.connection, replace(reader.connection.subscription, identity=fresh))
+        world.node.refresh(reader.connection, replace(reader.connection.subscription, identity=fresh))
         world.clock.advance(120.0)
-        world.engine.tick()
+        world.node.tick()
         assert not reader.sink.closed
         assert [json.loads(event.data)["session"] for event in reader.events] == ["valid", "refreshed"]
         world.clock.advance(460.0)
-        world.engine.tick()
+        world.node.tick()
         assert json.loads(reader.events[-1].data)["session"] == "expiring"
 
 
@@ -612,11 +612,11 @@ async def test_heartbeat_is_one_line_to_every_quiet_stream() -> None:
         readers = [await world.read("a") for _ in range(7)]
         await world.settle()
         lengths = [len(reader.sink.data) for reader in readers]
-        world.engine.tick()
+        world.node.tick()
         base = [len(reader.sink.data) for reader in readers]
         for _ in range(60):
             world.clock.advance(0.25)
-            world.engine.tick()
+            world.node.tick()
         grown = [len(reader.sink.data) - length for reader, length in zip(readers, base, strict=True)]
         assert lengths
         assert grown == [2] * 7
@@ -632,11 +632,11 @@ async def test_a_reader_that_takes_nothing_for_a_minute_is_closed() -> None:
         await world.settle()
         for _ in range(4 * 59):
             world.clock.advance(0.25)
-            world.engine.tick()
+            world.node.tick()
         assert not reader.sink.aborted
         for _ in range(4 * 17):
             world.clock.advance(0.25)
-            world.engine.tick()
+            world.node.tick()
         assert reader.sink.aborted
         assert reader.connection.closed_by is reasons.STALLED
 
@@ -645,19 +645,19 @@ async def test_revocation_between_check_and_entry_is_seen() -> None:
     """A stream is indexed and checked in one step: what was revoked meanwhile does not get in (W17)."""
     async with World() as world:
         now = world.clock.wall()
-        world.engine.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
+        world.node.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
         with pytest.raises(CredentialInvalid):
             await world.read("a")
-        assert world.engine.connections == {}
+        assert world.node.connections == {}
 
 
 async def test_revocation_ends_exactly_the_streams_it_concerns() -> None:
     """A revoked subject's streams end with ``bye`` that forbids coming back; others stay (W17, W37)."""
     async with World() as world:
         mine = await world.read("a")
-        other = await world.read("a", identity=Identity(subject="bob", way="bearer"))
+        other = await world.read("a", identity=Identity(subject="bob", auth_method="bearer"))
         now = world.clock.wall()
-        ended = world.engine.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
+        ended = world.node.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
         assert ended == 1
         assert b"retry: 2147483647\n" in mine.sink.data
         assert json.loads(mine.events[-1].data) == {"reason": "revoked", "reconnect": False}
@@ -671,7 +671,7 @@ async def test_nothing_is_written_after_the_end() -> None:
         await world.settle()
         await world.publish("a", "secret")
         now = world.clock.wall()
-        world.engine.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
+        world.node.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
         await world.settle()
         assert reader.data == []
         assert reader.events[-1].type == "bye"
@@ -681,7 +681,7 @@ async def test_drain_says_bye_to_all_and_refuses_new_streams() -> None:
     """On shutdown each stream is told to come back, and nobody new is let in."""
     async with World(drain_window=0.05) as world:
         readers = [await world.read("a") for _ in range(10)]
-        await world.engine.drain()
+        await world.node.drain()
         for reader in readers:
             assert json.loads(reader.events[-1].data) == {"reason": "draining", "reconnect": True}
             assert reader.sink.closed
@@ -693,20 +693,22 @@ async def test_leaving_frees_everything_at_once() -> None:
     """After the last stream has gone, no index, timer or count remembers it."""
     async with World() as world:
         for number in range(100):
-            identity = Identity(subject=f"u{number}", expires_at=world.clock.wall() + 50.0, way="bearer", family="f")
+            identity = Identity(
+                subject=f"u{number}", expires_at=world.clock.wall() + 50.0, auth_method="bearer", family="f"
+            )
             reader = await world.read(f"user/u{number}", "all/*", identity=identity)
             await world.settle()
             reader.leave()
             reader.leave()
-        engine = world.engine
-        assert engine.connections == {}
-        assert engine.topic_count == 0
-        registry = engine._registry
-        assert registry.by_id == registry._by_address == engine._readers._counts == {}
-        for index in (registry._by_person, registry._by_subject, registry._by_lineage, registry._by_family):
+        node = world.node
+        assert node.connections == {}
+        assert node.topic_count == 0
+        registry = node._registry
+        assert registry.by_id == registry._by_address == node._interest._counts == {}
+        for index in (registry._by_person, registry._by_subject, registry._by_token_id, registry._by_family):
             assert index._found == {}
-        assert len(engine._timers) == 0
-        assert engine.window._covered == {}
+        assert len(node._timers) == 0
+        assert node.window._covered == {}
 
 
 async def test_canary_goes_through_the_log_and_is_shown_to_nobody() -> None:
@@ -715,7 +717,7 @@ async def test_canary_goes_through_the_log_and_is_shown_to_nobody() -> None:
         reader = await world.read("**")
         await world.settle()
         start = reader.last_id
-        assert await world.engine.canary() >= 0.0
+        assert await world.node.canary() >= 0.0
         await world.publish("a", "1")
         await world.settle()
         back = await world.read("**", last=start)
@@ -728,4 +730,4 @@ async def test_position_of_connection_ids_names_the_node() -> None:
     """A connection id begins with its node, so that commands find it (W42)."""
     async with World() as world:
         reader = await world.read("a")
-        assert str(auth(reader)["connection"]).startswith(world.engine.node + ".")
+        assert str(auth(reader)["connection"]).startswith(world.node.id + ".")

@@ -11,7 +11,7 @@ from sseal.delivery.node import TICK
 from sseal.delivery.replay import PATIENCE
 from sseal.errors import Unavailable
 from sseal.position import Lineage, Position
-from sseal.storage import Draft, Entry, MemoryBroker, Page
+from sseal.storage import Entry, MemoryBroker, Page, Publication
 from sseal.stream.states import State
 from sseal.subscription import TopicSet
 
@@ -33,15 +33,15 @@ class FarBroker(MemoryBroker):
         """When the test cut it off."""
         return self.gone_at
 
-    async def publish(self, drafts: Sequence[Draft]) -> list[int]:
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
         """Append; deliver at once, or when the test says so."""
         if self.gone_at is not None:
             raise Unavailable("the log is out of reach", code="broker_lost")
         if self.held is None:
-            return await super().publish(drafts)
+            return await super().publish(publications)
         intake, self._intake = self._intake, None
         try:
-            offsets = await super().publish(drafts)
+            offsets = await super().publish(publications)
         finally:
             self._intake = intake
         self.held += [entry for entry in self._entries if entry.offset in offsets]
@@ -51,7 +51,7 @@ class FarBroker(MemoryBroker):
         """Deliver what was held, and hold no more."""
         held, self.held = self.held or [], None
         assert self._intake is not None
-        self._intake.deliver(held)
+        self._intake.on_entries(held)
 
     async def history(
         self, topics: TopicSet, after: int, upto: int | None = None, *, limit: int, since: Mapping[str, float]
@@ -81,7 +81,7 @@ class FarBroker(MemoryBroker):
         self._head = last
         self._lineage = Lineage(epoch, ((old.epoch, last), *old.older))
         assert self._intake is not None
-        self._intake.turned()
+        self._intake.on_epoch_change()
 
 
 def far(world: World) -> FarBroker:
@@ -95,7 +95,7 @@ async def until(world: World, seconds: float) -> None:
     end = world.clock.monotonic() + seconds
     while world.clock.monotonic() < end:
         world.clock.advance(TICK)
-        world.engine.tick()
+        world.node.tick()
         await world.settle()
 
 
@@ -114,7 +114,7 @@ async def test_what_an_epoch_lost_is_a_gap_and_the_new_events_arrive() -> None:
         reader = await world.read("a")
         await world.publish("a", "1", "2", "3")
         await world.settle()
-        old = world.engine.position.epoch
+        old = world.node.position.epoch
         far(world).turn(1)
         await world.publish("a", "2'", "3'")
         await world.settle()
@@ -147,9 +147,9 @@ async def test_an_epoch_whose_rest_is_handed_out_disturbs_nobody() -> None:
         far(world).held = []
         await world.publish("a", "2", "3")
         far(world)._head, head = 1, far(world)._head
-        far(world)._lineage = Lineage("newepoch", ((world.engine.position.epoch, head),))
+        far(world)._lineage = Lineage("newepoch", ((world.node.position.epoch, head),))
         await world.settle()
-        world.engine.turned()
+        world.node.on_epoch_change()
         far(world)._head = head
         far(world).flow()
         await world.settle()
@@ -172,9 +172,11 @@ async def test_a_live_stream_is_given_what_others_published_into_the_new_epoch_b
         broker._by_topic["b"] = []
         broker._head = 2
         broker._lineage = Lineage("newepoch", ((broker._lineage.epoch, 2),))
-        await MemoryBroker.publish(broker, [Draft(topics=("a",), type="message", data=text) for text in ("3'", "4'")])
+        await MemoryBroker.publish(
+            broker, [Publication(topics=("a",), type="message", data=text) for text in ("3'", "4'")]
+        )
         broker._intake = intake
-        world.engine.turned()
+        world.node.on_epoch_change()
         await world.publish("a", "5")
         await world.settle()
         assert reader.data == ["1", "2", "3'", "4'", "5"]
@@ -222,8 +224,8 @@ async def test_what_was_missed_is_read_from_the_history_by_its_readers_only() ->
         await world.publish("a", "1")
         await world.publish("b", "2")
         held, far(world).held = far(world).held, None
-        world.engine.missed(["a"], 1)
-        world.engine.deliver([entry for entry in held if entry.topics == ("b",)])
+        world.node.on_gap(["a"], 1)
+        world.node.on_entries([entry for entry in held if entry.topics == ("b",)])
         await world.settle()
         assert (one.data, other.data) == (["1"], ["2"])
         assert one.gaps == other.gaps == []
@@ -301,7 +303,7 @@ async def test_a_position_ahead_of_this_hub_is_looked_up_in_the_log() -> None:
         await world.publish("a", "1")
         far(world).held = []
         await world.publish("a", "2", "3")
-        epoch = world.engine.position.epoch
+        epoch = world.node.position.epoch
         reader = await world.read("a", last=f"{epoch}-2")
         far(world).flow()
         await world.settle()
@@ -318,7 +320,7 @@ async def test_streams_that_ask_for_the_same_share_one_read() -> None:
         await world.publish("a", "1", "2", "3")
         await world.publish("b", "4")
         await world.settle()
-        start = str(Position(world.engine.position.epoch, 0))
+        start = str(Position(world.node.position.epoch, 0))
         readers = await asyncio.gather(*(world.read("a", last=start) for _ in range(30)))
         await world.settle()
         assert all(reader.data == ["1", "2", "3"] for reader in readers)
@@ -333,7 +335,7 @@ async def test_a_long_replay_is_read_once_for_all_who_come_a_little_later_too() 
             await world.publish("a", *texts[start : start + 100])
         await world.publish("b", "last")
         await world.settle()
-        start = f"{world.engine.position.epoch}-0"
+        start = f"{world.node.position.epoch}-0"
         first = await world.read("a", last=start)
         await world.settle()
         pages = far(world).reads
@@ -347,7 +349,7 @@ async def test_a_long_replay_is_read_once_for_all_who_come_a_little_later_too() 
         assert late.data == texts[700:]
         assert far(world).reads <= pages + 2  # the end of the log is asked for anew
         await until(world, 6.0)
-        assert not world.engine._replay._shelf._sheets
+        assert not world.node._replay._shelf._sheets
 
 
 async def test_what_was_kept_is_forgotten_when_the_log_says_that_something_was_missed() -> None:
@@ -365,7 +367,7 @@ async def test_what_was_kept_is_forgotten_when_the_log_says_that_something_was_m
         early = await world.read("a", "b", last=str(start))
         await world.settle()
         assert early.data == [*map(str, range(700))]
-        world.engine.missed(["a"], world.engine.window.head)
+        world.node.on_gap(["a"], world.node.window.head)
         await world.settle()
         late = await world.read("a", "b", last=str(start))
         await world.settle()
@@ -381,7 +383,7 @@ async def test_what_is_kept_of_a_replay_is_for_those_with_the_same_rights() -> N
             world.clock.advance(10.0)
         await world.settle()
         await world.publish("b", "last")
-        start = f"{world.engine.position.epoch}-0"
+        start = f"{world.node.position.epoch}-0"
         moment = world.clock.wall() - 15.0
         everything = await world.read("a", last=start)
         await world.settle()
@@ -418,7 +420,7 @@ async def test_a_history_that_fails_though_the_log_is_there_ends_the_stream_in_t
         await world.publish("a", "1", "2")
         await world.settle()
         far(world).fault = Unavailable("cannot be read", code="broker_failed")
-        reader = await world.read("a", last=f"{world.engine.position.epoch}-0")
+        reader = await world.read("a", last=f"{world.node.position.epoch}-0")
         await until(world, PATIENCE)
         assert not reader.sink.closed
         await until(world, 2.0)
@@ -438,7 +440,7 @@ async def test_a_history_that_breaks_ends_only_that_stream() -> None:
         await world.publish("a", "1", "2")
         await world.settle()
         fine = await world.read("a")
-        reader = await world.read("a", last=f"{world.engine.position.epoch}-0")
+        reader = await world.read("a", last=f"{world.node.position.epoch}-0")
         await world.settle()
         assert reader.sink.closed
         assert not fine.sink.closed
@@ -451,9 +453,9 @@ async def test_a_hub_that_is_cut_off_sends_its_streams_away() -> None:
         far(world).gone_at = world.clock.monotonic()
         await until(world, 30.0)
         assert not reader.sink.closed
-        assert not world.engine.cut_off
+        assert not world.node.isolated
         await until(world, 0.5)
-        assert world.engine.cut_off
+        assert world.node.isolated
         assert reader.sink.closed
         assert reader.events[-1].data == '{"reason":"cut_off","reconnect":true}'
 
@@ -464,26 +466,26 @@ async def test_what_needs_no_history_goes_through_while_the_log_is_out_of_reach(
         hold = await world.read("a")
         await world.publish("a", "1", "2", "3", "4")
         await world.settle()
-        epoch = world.engine.position.epoch
+        epoch = world.node.position.epoch
         far(world).gone_at = world.clock.monotonic()
         fine = await world.read("a", last=f"{epoch}-3")
         await world.settle()
         assert fine.data == ["4"]
         late = await world.read("a", last=f"{epoch}-0", attach=False)
-        assert world.engine.replayable(fine.connection)
-        assert not world.engine.replayable(late.connection)
+        assert world.node.replayable(fine.connection)
+        assert not world.node.replayable(late.connection)
         assert hold.data == ["1", "2", "3", "4"]
 
 
 async def test_readiness_says_since_when_no_canary_has_come_back() -> None:
     """An operator reads how long the log has been out of reach."""
     async with World(kind=FarBroker) as world:
-        await world.engine.canary()
+        await world.node.canary()
         world.clock.advance(5.0)
         far(world).gone_at = world.clock.monotonic()
         for _ in range(2):
             with pytest.raises(Unavailable, match="no canary has come back since 2023-11-14T22:13:25"):
-                await world.engine.canary()
+                await world.node.canary()
             world.clock.advance(10.0)
         far(world).gone_at = None
-        assert await world.engine.canary() >= 0.0
+        assert await world.node.canary() >= 0.0

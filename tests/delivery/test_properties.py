@@ -77,7 +77,7 @@ async def play(operations: list[tuple[object, ...]], window: int, retained: int)
             elif operation == "subscribe":
                 topics = arguments[0]
                 reader = await world.read(*topics)  # type: ignore[misc]
-                witnesses.append(Witness(topics, world.engine.position.offset, reader))  # type: ignore[arg-type]
+                witnesses.append(Witness(topics, world.node.position.offset, reader))  # type: ignore[arg-type]
             elif operation == "run":
                 for _ in range(int(str(arguments[0]))):
                     await asyncio.sleep(0)
@@ -109,9 +109,9 @@ def check(witness: Witness, published: list[str], retained: int) -> None:
 
 
 def _draft(world: World, topic: str, data: str) -> object:
-    from sseal.publisher import draft
+    from sseal.publisher import publication
 
-    return draft(topic, data, limits=world.settings.limits)
+    return publication(topic, data, limits=world.settings.limits)
 
 
 async def _touch(world: World, witness: Witness, operation: str) -> None:

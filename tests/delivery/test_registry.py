@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from delivery.harness import World
 from sseal.auth.identity import Identity, minter
 from sseal.auth.revocation import Revocation
-from sseal.delivery.connections import Registry
+from sseal.delivery.connections import Connections
 from sseal.stream.connection import Connection
 from sseal.subscription import Subscription, TopicSet
 
 TOPICS = TopicSet.of("public/news")
-ROOT = Identity(subject="root", issuer="app", issued_at=5.0, way="bearer")
+ROOT = Identity(subject="root", issuer="app", issued_at=5.0, auth_method="bearer")
 
 
 class Counted(Revocation):
@@ -43,14 +43,14 @@ def revocation(kind: Any, value: str, issuer: str | None = None) -> Counted:
 
 def person(number: int) -> Identity:
     """Return one of many: own subject, own token, derived from a session of their own; every tenth minted by root."""
-    parents = (f"session:{number}", minter(ROOT)) if number % 10 == 0 else (f"session:{number}",)
+    parent_ids = (f"session:{number}", minter(ROOT)) if number % 10 == 0 else (f"session:{number}",)
     return Identity(
         subject=f"u{number}",
         issuer="app" if number % 2 else "other",
         issued_at=10.0,
         token_id=f"jti:{number}",
-        parents=parents,
-        way="ticket",
+        parent_ids=parent_ids,
+        auth_method="ticket",
         family=f"f{number}",
     )
 
@@ -79,21 +79,21 @@ async def test_a_revocation_looks_at_those_it_ends_and_at_no_others(
     async with World() as world:
         for number in range(500):
             await world.read("public/news", identity=person(number))
-        assert world.engine.revoke(revocation(*entry)) == ends
+        assert world.node.revoke(revocation(*entry)) == ends
         assert len(Counted.examined) == ends
-        assert len(world.engine.connections) == 500 - ends
+        assert len(world.node.connections) == 500 - ends
 
 
 async def test_a_refreshed_stream_is_found_by_its_new_token_only() -> None:
     """What a stream was derived from changes with a refresh, and the index with it (W21)."""
     async with World() as world:
         reader = await world.read("public/news", identity=replace(person(1), expires_at=2e9))
-        fresh = replace(person(1), token_id="jti:fresh", parents=(), family=None, expires_at=3e9)
-        world.engine.refresh(reader.connection, Subscription(fresh, TOPICS))
-        assert world.engine.revoke(revocation("token", "jti:1")) == 0
-        assert world.engine.revoke(revocation("token", "session:1")) == 0
+        fresh = replace(person(1), token_id="jti:fresh", parent_ids=(), family=None, expires_at=3e9)
+        world.node.refresh(reader.connection, Subscription(fresh, TOPICS))
+        assert world.node.revoke(revocation("token", "jti:1")) == 0
+        assert world.node.revoke(revocation("token", "session:1")) == 0
         assert Counted.examined == []
-        assert world.engine.revoke(revocation("token", "jti:fresh")) == 1
+        assert world.node.revoke(revocation("token", "jti:fresh")) == 1
 
 
 def connection(name: str, identity: Identity) -> Connection:
@@ -103,14 +103,14 @@ def connection(name: str, identity: Identity) -> Connection:
 
 names = st.sampled_from(["a", "b"])
 identities = st.builds(
-    lambda subject, issuer, token, parents, family: Identity(
+    lambda subject, issuer, token, parent_ids, family: Identity(
         subject=subject,
         issuer=issuer,
         issued_at=10.0,
         token_id=token and f"jti:{token}",
-        parents=tuple(parents),
+        parent_ids=tuple(parent_ids),
         family=family,
-        way="own",
+        auth_method="custom",
     ),
     names,
     names,
@@ -133,7 +133,7 @@ def test_law_the_index_finds_whatever_a_walk_would_find(
     people: list[Identity], data: st.DataObject, entries: list[Counted]
 ) -> None:
     """Whoever came and left, those found are those concerned among all; at the end nothing is left behind."""
-    registry = Registry()
+    registry = Connections()
     for number, identity in enumerate(people):
         registry.add(connection(f"c{number}", identity))
     for name in data.draw(st.lists(st.sampled_from(list(registry.by_id) or ["none"]), unique=True)):
@@ -151,7 +151,7 @@ def test_law_the_index_finds_whatever_a_walk_would_find(
 
 def test_the_streams_of_a_subject_are_given_oldest_first() -> None:
     """Whoever has too many loses the oldest, however many came and went (W45)."""
-    registry = Registry()
+    registry = Connections()
     streams = [connection(f"c{number}", person(1)) for number in range(4)]
     for stream in streams:
         registry.add(stream)

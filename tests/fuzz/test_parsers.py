@@ -14,7 +14,7 @@ from sseal.asgi import bodies
 from sseal.asgi.decoding import decode
 from sseal.asgi.node_commands import node_of
 from sseal.asgi.requests import Ask
-from sseal.auth.credential import WAYS, CredentialPolicy, LastEventId
+from sseal.auth.credential import AUTH_METHODS, CredentialPolicy, LastEventId
 from sseal.auth.jwt import JwtVerifier
 from sseal.auth.origin import Caller, OriginPolicy, is_loopback, normal_origin
 from sseal.errors import SsealError
@@ -28,7 +28,7 @@ from .hostile import POSITIONS, TICKETS, TOKENS
 from .target import SECRET
 
 VERIFIER = JwtVerifier(secrets=[SECRET])
-POLICY = CredentialPolicy(ways=frozenset(WAYS), session_cookie="sseal-dev", jwt_cookie="app_jwt")
+POLICY = CredentialPolicy(auth_methods=frozenset(AUTH_METHODS), session_cookie="sseal-dev", jwt_cookie="app_jwt")
 ORIGINS = OriginPolicy(["https://app.example"])
 EVENTS: Any = msgspec.json.Decoder(EventBody | list[EventBody])
 TEXT = st.text(max_size=300)
@@ -51,7 +51,7 @@ def ask(given: tuple[list[tuple[bytes, bytes]], bytes, str]) -> None:
     assert made.native in (True, False)
     assert made.opens_stream in (True, False)
     assert made.has_body in (True, False)
-    with_refusal(lambda: POLICY.find(frozenset(WAYS), made.headers, made.query))
+    with_refusal(lambda: POLICY.find(frozenset(AUTH_METHODS), made.headers, made.query))
     for allowed in (ORIGINS.allows_cookie, ORIGINS.allows_explicit):
         assert allowed(made.caller) in (True, False)
 

@@ -47,7 +47,7 @@ def accounts(path: Path) -> Iterator[Accounts]:
 async def refused(accounts: Accounts, username: Any, password: Any) -> str:
     with pytest.raises(CredentialInvalid) as caught:
         await accounts.verify(username, password)
-    assert caught.value.way == "password"
+    assert caught.value.auth_method == "password"
     return caught.value.reason
 
 

@@ -70,19 +70,19 @@ def test_a_bearer_way_without_any_key_is_refused() -> None:
 async def test_configured_keys_need_no_address() -> None:
     """With configured keys alone tokens are good, expired or bad, and an unknown key is just bad."""
     bearer = Bearer(JwtVerifier(secrets=[SECRET], public_keys=[KEYS[0].as_pem(private=False).decode()]))
-    identity = await bearer.verify(sign(CLAIMS, SECRET), NOW, way="cookie")
-    assert (identity.subject, identity.way) == ("alice", "cookie")
+    identity = await bearer.verify(sign(CLAIMS, SECRET), NOW, auth_method="cookie")
+    assert (identity.subject, identity.auth_method) == ("alice", "cookie")
     with pytest.raises(CredentialExpired):
         await bearer.verify(sign({**CLAIMS, "exp": NOW - 60}, SECRET), NOW)
     with pytest.raises(UnknownKey) as caught:
         await bearer.verify(token(1), NOW)
-    assert caught.value.way == "bearer"
+    assert caught.value.auth_method == "bearer"
 
 
 async def test_the_first_token_loads_the_keys(server: JwksServer, bearer: Bearer) -> None:
     """Nobody has to start anything: the first token that needs the keys has them read."""
-    assert (await bearer.verify(token(0), NOW, way="query")).way == "query"
-    assert (await bearer.verify(token(0), NOW)).way == "bearer"
+    assert (await bearer.verify(token(0), NOW, auth_method="query")).auth_method == "query"
+    assert (await bearer.verify(token(0), NOW)).auth_method == "bearer"
     assert len(server.requests) == 1
 
 
@@ -100,7 +100,7 @@ async def test_a_rotated_key_is_found(server: JwksServer, bearer: Bearer, clock:
     await bearer.verify(token(0), NOW)
     server.serve(document(1))
     clock.now += 10
-    assert (await bearer.verify(token(1), NOW, way="cookie")).way == "cookie"
+    assert (await bearer.verify(token(1), NOW, auth_method="cookie")).auth_method == "cookie"
     assert len(server.requests) == 2
 
 

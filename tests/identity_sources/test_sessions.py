@@ -9,7 +9,7 @@ import pytest
 from asgi.driver import T0, HandClock
 from sseal.auth.identity import Grants, Identity
 from sseal.errors import CredentialInvalid
-from sseal.identity_sources.sessions import Sessions
+from sseal.identity_sources.sessions import LoginSessions
 from sseal.storage import MemoryStore
 
 ALICE = Identity(
@@ -19,7 +19,7 @@ ALICE = Identity(
     issued_at=T0,
     expires_at=T0 + 100,
     token_id="jti:1",
-    way="bearer",
+    auth_method="bearer",
 )
 
 
@@ -29,7 +29,7 @@ class Desk:
     def __init__(self) -> None:
         self.clock = HandClock()
         self.store = MemoryStore(self.clock)
-        self.sessions = Sessions(self.store, self.clock, ttl=50.0)
+        self.sessions = LoginSessions(self.store, self.clock, ttl=50.0)
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ async def test_a_session_is_who_opened_it(desk: Desk) -> None:
     found = await desk.sessions.find(token)
     assert found == derived
     assert (found.subject, found.issuer, found.grants, found.issued_at) == ("alice", "iss", ALICE.grants, T0)
-    assert found.way == "cookie"
-    assert found.parents == ("jti:1",)
+    assert found.auth_method == "cookie"
+    assert found.parent_ids == ("jti:1",)
     assert found.token_id is not None
     assert found.token_id.startswith("session:")
 

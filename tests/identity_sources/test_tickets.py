@@ -12,7 +12,7 @@ from asgi.driver import T0, HandClock
 from sseal.auth.identity import Grants, Identity
 from sseal.auth.origin import Caller, OriginPolicy
 from sseal.errors import CredentialInvalid, SsealError
-from sseal.identity_sources.tickets import Passage, SpentTicket, Tickets, VoidToken
+from sseal.identity_sources.tickets import RedeemedTicket, SpentTicket, Tickets, VoidToken
 from sseal.position import Lineage, Position
 from sseal.storage import MemoryStore
 
@@ -28,7 +28,7 @@ ALICE = Identity(
     issued_at=T0,
     expires_at=T0 + 1000,
     token_id="jti:1",
-    way="bearer",
+    auth_method="bearer",
 )
 
 
@@ -45,18 +45,18 @@ class Desk:
         self.store = MemoryStore(self.clock)
         self.tickets = Tickets(self.store, self.clock, ttl=30.0, grace=120.0, resume_ttl=100.0)
 
-    async def redeem(self, ticket: str, caller: Caller = QUIET) -> Passage:
+    async def redeem(self, ticket: str, caller: Caller = QUIET) -> RedeemedTicket:
         """Spend a ticket."""
         return await self.tickets.redeem(ticket, caller, POLICY)
 
-    async def first(self, start: int = 0, **options: Any) -> tuple[str, Passage]:
+    async def first(self, start: int = 0, **options: Any) -> tuple[str, RedeemedTicket]:
         """Issue and spend a ticket and open its family."""
         ticket = await self.tickets.issue(options.pop("identity", ALICE), ["a/b"], options.pop("origin", None))
-        passage = await self.redeem(ticket, **options)
-        await self.tickets.start_family(passage, at(start))
-        return ticket, passage
+        redeemed = await self.redeem(ticket, **options)
+        await self.tickets.start_family(redeemed, at(start))
+        return ticket, redeemed
 
-    async def resume(self, token: str, offset: int = 0, caller: Caller = QUIET, **options: Any) -> Passage:
+    async def resume(self, token: str, offset: int = 0, caller: Caller = QUIET, **options: Any) -> RedeemedTicket:
         """Come back."""
         options = {"head": 10**6, "revoked": lambda identity: False, **options}
         return await self.tickets.resume(token, at(offset), LINEAGE, caller, POLICY, **options)
@@ -71,13 +71,13 @@ def desk() -> Desk:
 async def test_a_ticket_opens_one_stream_of_whoever_got_it(desk: Desk) -> None:
     """Identity, grants, topics and lineage come back; a second use is refused."""
     ticket = await desk.tickets.issue(ALICE, ["a/b"], None)
-    passage = await desk.redeem(ticket)
-    assert passage.identity.same_person(ALICE)
-    assert passage.identity.grants == ALICE.grants
-    assert passage.identity.parents == ("jti:1",)
-    assert passage.identity.expires_at == ALICE.expires_at
-    assert passage.identity.family
-    assert passage.topics == ["a/b"]
+    redeemed = await desk.redeem(ticket)
+    assert redeemed.identity.same_person(ALICE)
+    assert redeemed.identity.grants == ALICE.grants
+    assert redeemed.identity.parent_ids == ("jti:1",)
+    assert redeemed.identity.expires_at == ALICE.expires_at
+    assert redeemed.identity.family
+    assert redeemed.topics == ["a/b"]
     with pytest.raises(SpentTicket):
         await desk.redeem(ticket)
 
@@ -86,8 +86,8 @@ async def test_tickets_and_tokens_are_random_and_stored_hashed(desk: Desk) -> No
     """130 bits each, of the alphabet of the wire, and a copy of the store is worth nothing (W31)."""
     secrets = []
     for _ in range(10):
-        ticket, passage = await desk.first()
-        secrets += [ticket, passage.token]
+        ticket, redeemed = await desk.first()
+        secrets += [ticket, redeemed.token]
     assert len(set(secrets)) == 20
     assert all(re.fullmatch("[a-z2-7]{26}", secret) for secret in secrets)
     stored = repr(desk.store._records)
@@ -105,7 +105,7 @@ async def test_of_many_at_once_one_redeems(desk: Desk) -> None:
     """A ticket is single use under a race too."""
     ticket = await desk.tickets.issue(ALICE, ["a/b"], None)
     results = await asyncio.gather(*(desk.redeem(ticket) for _ in range(5)), return_exceptions=True)
-    assert sum(isinstance(result, Passage) for result in results) == 1
+    assert sum(isinstance(result, RedeemedTicket) for result in results) == 1
 
 
 @pytest.mark.parametrize(("life", "good_for"), [(1000.0, 30.0), (10.0, 10.0)])
@@ -151,7 +151,7 @@ async def test_a_spared_ticket_lives_two_minutes_from_the_refusal(desk: Desk) ->
     kept, late = [await desk.tickets.issue(ALICE, [], None) for _ in range(2)]
     desk.clock.turn(20)
     for ticket in (kept, late):
-        await desk.tickets.spare(ticket)
+        await desk.tickets.extend(ticket)
     desk.clock.turn(119.9)
     await desk.redeem(kept)
     desk.clock.turn(0.1)
@@ -163,7 +163,7 @@ async def test_a_ticket_is_not_spared_for_ever(desk: Desk) -> None:
     """A full hub does not turn a ticket of seconds into one of hours (W35)."""
     ticket = await desk.tickets.issue(Identity(subject="alice", expires_at=T0 + 10**6), [], None)
     for _ in range(20):
-        await desk.tickets.spare(ticket)
+        await desk.tickets.extend(ticket)
         desk.clock.turn(60)
     with pytest.raises(SpentTicket):
         await desk.redeem(ticket)
@@ -174,10 +174,10 @@ async def test_sparing_never_revives_or_outlives(desk: Desk) -> None:
     ticket = await desk.tickets.issue(ALICE, [], None)
     await desk.redeem(ticket)
     for text in (ticket, "a" * 26, ""):
-        await desk.tickets.spare(text)
+        await desk.tickets.extend(text)
     assert len(desk.store) == 0
     short = await desk.tickets.issue(Identity(subject="bob", expires_at=T0 + 40), [], None)
-    await desk.tickets.spare(short)
+    await desk.tickets.extend(short)
     desk.clock.turn(40)
     with pytest.raises(SpentTicket):
         await desk.redeem(short)
@@ -187,17 +187,17 @@ async def test_a_ticket_of_a_stream_refused_for_now_is_given_back(desk: Desk) ->
     """What turned out to be impossible only after redeeming has spent nothing (W35)."""
     ticket = await desk.tickets.issue(ALICE, ["a/b"], PAGE)
     desk.clock.turn(29)
-    passage = await desk.redeem(ticket)
-    await desk.tickets.restore(passage)
+    redeemed = await desk.redeem(ticket)
+    await desk.tickets.unredeem(redeemed)
     desk.clock.turn(119.9)
     with pytest.raises(CredentialInvalid):
         await desk.redeem(ticket, Caller(origin=EVIL, own=OWN, fetch_site=None))
     again = await desk.tickets.issue(ALICE, ["a/b"], PAGE)
     first = await desk.redeem(again)
-    await desk.tickets.restore(first)
+    await desk.tickets.unredeem(first)
     second = await desk.redeem(again)
     assert second.topics == ["a/b"]
-    assert second.identity.parents == ("jti:1",)
+    assert second.identity.parent_ids == ("jti:1",)
 
 
 async def test_a_resumed_stream_is_the_same_person_with_the_same_bounds(desk: Desk) -> None:
@@ -205,7 +205,7 @@ async def test_a_resumed_stream_is_the_same_person_with_the_same_bounds(desk: De
     _, first = await desk.first(5)
     second = await desk.resume(first.token, 7)
     assert second.identity.same_person(ALICE)
-    assert second.identity.parents == ("jti:1",)
+    assert second.identity.parent_ids == ("jti:1",)
     assert second.identity.family == first.identity.family
     assert second.topics == ["a/b"]
     assert second.token[:10] == first.token[:10]
@@ -301,20 +301,20 @@ async def test_a_refreshed_stream_takes_its_family_along(desk: Desk) -> None:
     _, first = await desk.first(identity=Identity(subject="alice", expires_at=T0 + 50, token_id="jti:old"))
     family = first.identity.family
     assert family is not None
-    fresh = Identity(subject="alice", expires_at=T0 + 500, parents=("jti:new",), family=family, way="ticket")
+    fresh = Identity(subject="alice", expires_at=T0 + 500, parent_ids=("jti:new",), family=family, auth_method="ticket")
     desk.clock.turn(49)
     await desk.tickets.touch(family, fresh)
     desk.clock.turn(10)
     again = await desk.resume(first.token)
     assert again.identity.expires_at == T0 + 500
-    assert again.identity.lineage == ("jti:new",)
+    assert again.identity.token_ids == ("jti:new",)
 
 
 async def test_many_at_once_never_break_a_family(desk: Desk) -> None:
     """Doubled requests with the current token all get in, with different children (W14)."""
     _, first = await desk.first()
     passages = await asyncio.gather(*(desk.resume(first.token) for _ in range(5)))
-    assert len({passage.token for passage in passages}) == 5
+    assert len({redeemed.token for redeemed in passages}) == 5
 
 
 @pytest.mark.parametrize("token", ["a" * 26, "a" * 10, "a"])

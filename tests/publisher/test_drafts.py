@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sseal.asgi.decoding import decode
 from sseal.errors import Forbidden, InvalidInput, TooLarge
 from sseal.limits import Limits
-from sseal.publisher import EventBody, body_to_draft, draft
+from sseal.publisher import EventBody, body_to_draft, publication
 
 LIMITS = Limits()
 EVENT = msgspec.json.Decoder(EventBody)
@@ -38,14 +38,14 @@ def make(body: Any, *, admin: bool = False, scope: str = "alice") -> Any:
 )
 def test_text_is_sent_as_it_is_and_anything_else_as_json(data: Any, text: str) -> None:
     """A reader gets the string that was published, or JSON."""
-    assert draft("a", data, limits=LIMITS).data == text
+    assert publication("a", data, limits=LIMITS).data == text
 
 
 @pytest.mark.parametrize("event", ["auth", "gap", "bye", "open", "error"])
 def test_a_reserved_type_is_refused(event: str) -> None:
     """A publisher can neither speak as the hub nor fire a page's onerror (W18)."""
     with pytest.raises(InvalidInput, match="reserved") as caught:
-        draft("a", "x", event=event, limits=LIMITS)
+        publication("a", "x", event=event, limits=LIMITS)
     assert caught.value.field == "event"
 
 
@@ -54,17 +54,17 @@ def test_the_hubs_own_topics_are_reserved(topic: str) -> None:
     """Nobody publishes where the canary flies."""
     for topics in (topic, ["a", topic]):
         with pytest.raises(InvalidInput, match="reserved"):
-            draft(topics, "x", limits=LIMITS)
+            publication(topics, "x", limits=LIMITS)
 
 
 def test_a_topic_that_only_looks_reserved_is_free() -> None:
     """The reserved root is one whole segment."""
-    assert draft(["$ssealed", "a/$sseal"], "x", limits=LIMITS).topics == ("$ssealed", "a/$sseal")
+    assert publication(["$ssealed", "a/$sseal"], "x", limits=LIMITS).topics == ("$ssealed", "a/$sseal")
 
 
 def test_several_topics_are_one_draft() -> None:
     """One event, its topics in order and each once (W27)."""
-    assert draft(["b", "a", "b"], "x", limits=LIMITS).topics == ("b", "a")
+    assert publication(["b", "a", "b"], "x", limits=LIMITS).topics == ("b", "a")
 
 
 def test_the_key_is_scoped_and_bound_to_the_content() -> None:
@@ -82,7 +82,7 @@ def test_the_key_is_scoped_and_bound_to_the_content() -> None:
 def test_the_digest_cannot_be_confused_by_moving_text() -> None:
     """Topics, type and data are separated in the digest, so text cannot wander between them (W20)."""
     digests = {
-        draft(topics, data, event=event, key="k", limits=LIMITS).key.digest  # type: ignore[union-attr]
+        publication(topics, data, event=event, key="k", limits=LIMITS).key.digest  # type: ignore[union-attr]
         for topics, event, data in [("a", "bc", "d"), ("a", "b", "cd"), ("ab", "c", "d"), (["a", "b"], "c", "d")]
     }
     assert len(digests) == 4
@@ -110,7 +110,7 @@ def test_the_reconnection_time_has_bounds_for_an_admin_too(retry: Any) -> None:
 def test_a_ttl_is_a_span_of_time(ttl: Any) -> None:
     """What is no positive number of seconds within the limit is refused."""
     with pytest.raises(InvalidInput) as caught:
-        draft("a", "x", ttl=ttl, limits=LIMITS)
+        publication("a", "x", ttl=ttl, limits=LIMITS)
     assert caught.value.field == "ttl"
 
 
@@ -118,16 +118,16 @@ def test_a_ttl_is_a_span_of_time(ttl: Any) -> None:
 def test_what_cannot_be_written_is_refused(data: Any) -> None:
     """Data without a JSON or UTF-8 form is the caller's mistake, named, and not a crash."""
     with pytest.raises(InvalidInput) as caught:
-        draft("a", data, limits=LIMITS)
+        publication("a", data, limits=LIMITS)
     assert caught.value.field == "data"
 
 
 def test_the_size_of_the_data_counts_in_bytes() -> None:
     """The limit is what goes over the wire, not characters, and is inclusive."""
     limits = Limits(data=10)
-    assert draft("a", "é" * 5, limits=limits)
+    assert publication("a", "é" * 5, limits=limits)
     with pytest.raises(TooLarge) as caught:
-        draft("a", "é" * 5 + "x", limits=limits)
+        publication("a", "é" * 5 + "x", limits=limits)
     assert caught.value.field == "data"
 
 
@@ -135,7 +135,7 @@ def test_the_size_of_the_data_counts_in_bytes() -> None:
 def test_a_type_is_one_line(event: Any) -> None:
     """CR, LF and NUL in a type are refused, never repaired: they would forge events."""
     with pytest.raises(InvalidInput) as caught:
-        draft("a", "x", event=event, limits=LIMITS)
+        publication("a", "x", event=event, limits=LIMITS)
     assert caught.value.field == "event"
 
 

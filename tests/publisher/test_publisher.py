@@ -256,10 +256,10 @@ class Stub:
         if self.error is not None:
             raise self.error
 
-    async def publish(self, drafts: list[SimpleNamespace]) -> list[int]:
+    async def publish(self, publications: list[SimpleNamespace]) -> list[int]:
         """Publish when allowed."""
         await self._until(self.may_publish)
-        self.published += [draft.data for draft in drafts]
+        self.published += [publication.data for publication in publications]
         return [len(self.published)]
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from running import call, serving
 from sseal.errors import InvalidInput
 from sseal.server.proxies import ForwardedHeader, Proxies
-from sseal.settings import load, refusals, warnings_of
+from sseal.settings import config_errors, load, warnings_of
 
 PROXY, INNER, CLIENT = "10.0.0.1", "10.0.0.2", "203.0.113.9"
 
@@ -161,7 +161,7 @@ def test_what_is_no_network_is_refused(text: str) -> None:
         Proxies(None, (text,))  # type: ignore[arg-type]
     given = text or '[""]'
     settings = load(forwarded_allow_ips=given, assigned={"jwt_secret": "x" * 32})
-    assert any("FORWARDED_ALLOW_IPS" in line for line in refusals(settings))
+    assert any("FORWARDED_ALLOW_IPS" in line for line in config_errors(settings))
 
 
 def test_trusting_everybody_is_warned_of() -> None:

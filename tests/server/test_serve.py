@@ -157,7 +157,7 @@ def test_a_stream_is_logged_once_at_its_end(server: Running) -> None:
         assert client.recv(16).startswith(b"HTTP/1.1 200")
     record = server.wait_for_record(message="stream closed")
     assert [each for each in server.records() if each["logger"] == "sseal.access" and "subject" in each] == [record]
-    assert (record["way"], record["subject"], record["reason"]) == ("query", "bob", "client_gone")
+    assert (record["auth_method"], record["subject"], record["reason"]) == ("query", "bob", "client_gone")
     assert record["connection"]
     assert record["seconds"] >= 0
     assert record["delivered"] == 0

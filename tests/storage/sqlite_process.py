@@ -14,7 +14,7 @@ from typing import Any
 
 from sseal.clock import SystemClock
 from sseal.errors import SsealError
-from sseal.storage import Draft, Entry, IdempotencyKey, Retention
+from sseal.storage import Entry, IdempotencyKey, Publication, Retention
 from sseal.storage.sqlite import Database, SqliteBroker, SqliteStore, watcher
 from sseal.storage.sqlite.wakeups import Ringer
 
@@ -33,28 +33,28 @@ class Recorder:
         self.grew = 0
         self.letters: list[bytes] = []
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
+    def on_entries(self, entries: Sequence[Entry]) -> None:
         """Keep them, with the time."""
         now = time.monotonic()
         self.entries += [(entry.offset, entry.data, now) for entry in entries]
 
-    def turned(self) -> None:
+    def on_epoch_change(self) -> None:
         """Count."""
         self.turns += 1
 
-    def missed(self, names: Sequence[str] | None, upto: int) -> None:
+    def on_gap(self, names: Sequence[str] | None, upto: int) -> None:
         """Keep how far."""
         self.misses.append(upto)
 
-    async def returned(self) -> None:
+    async def on_reconnect(self) -> None:
         """Count."""
         self.returns += 1
 
-    def revocations_grew(self) -> None:
+    def on_revocations(self) -> None:
         """Count."""
         self.grew += 1
 
-    def mail(self, body: bytes) -> None:
+    def on_message(self, body: bytes) -> None:
         """Keep it."""
         self.letters.append(body)
 
@@ -88,7 +88,7 @@ class Hub:
         async def some(numbers: range) -> None:
             for number in numbers:
                 data = f"{name} {number} {time.monotonic()}"
-                offsets.extend(await self.broker.publish([Draft(topics=("t",), type="m", data=data)]))
+                offsets.extend(await self.broker.publish([Publication(topics=("t",), type="m", data=data)]))
                 if pause:
                     await asyncio.sleep(pause)
 
@@ -98,13 +98,13 @@ class Hub:
     async def publish_for_ever(self) -> None:
         """Print every acknowledged offset until killed."""
         while True:
-            (offset,) = await self.broker.publish([Draft(topics=("t",), type="m", data="x" * 200)])
+            (offset,) = await self.broker.publish([Publication(topics=("t",), type="m", data="x" * 200)])
             say(offset)
 
     async def publish_key(self, key: str, digest: str) -> list[int] | str:
         """Publish with a key."""
         claim = IdempotencyKey(scope=("", ""), key=key, digest=digest.encode())
-        return await self.broker.publish([Draft(topics=("t",), type="m", data=digest, key=claim)])
+        return await self.broker.publish([Publication(topics=("t",), type="m", data=digest, key=claim)])
 
     async def delivered(self, upto: int) -> list[tuple[int, str, float]]:
         """Return everything delivered once it goes as far as that."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from sseal.storage import Draft, IdempotencyKey, MemoryBroker, Retention
+from sseal.storage import IdempotencyKey, MemoryBroker, Publication, Retention
 from sseal.storage.memory import broker as memory
 from sseal.subscription import NO_BOUNDS, TopicSet
 from sseal.testing import ManualClock
 from sseal.testing.conformance.hubs import Recorder
 
 
-def make(topic: str, data: str = "", key: str | None = None, digest: bytes = b"d") -> Draft:
+def make(topic: str, data: str = "", key: str | None = None, digest: bytes = b"d") -> Publication:
     """Return a draft."""
     claim = None if key is None else IdempotencyKey(scope=("iss", "sub"), key=key, digest=digest)
-    return Draft(topics=(topic,), type="message", data=data, key=claim)
+    return Publication(topics=(topic,), type="message", data=data, key=claim)
 
 
 async def opened(retention: Retention | None = None) -> tuple[MemoryBroker, ManualClock, Recorder]:

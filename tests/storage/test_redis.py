@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from redis_logs import World, draft, until
+from redis_logs import World, publication, until
 from redis_servers import ENGINES, redis_server
 from sseal.errors import Conflict
 from sseal.storage import Retention
@@ -40,9 +40,9 @@ async def test_what_is_published_is_delivered_once_and_in_order(world: World) ->
     """Offsets are contiguous, and a hub is handed what it listens to."""
     hub = await world.hub()
     assert await hub.broker.listen(["a", "b"]) == 0
-    assert await hub.broker.publish([draft("a"), draft("b")]) == [1, 2]
-    assert await hub.broker.publish([draft("c")]) == [3]
-    assert await hub.broker.publish([draft("a")]) == [4]
+    assert await hub.broker.publish([publication("a"), publication("b")]) == [1, 2]
+    assert await hub.broker.publish([publication("c")]) == [3]
+    assert await hub.broker.publish([publication("a")]) == [4]
     await hub.until(4)
     assert hub.offsets == [1, 2, 4]
 
@@ -51,13 +51,13 @@ async def test_history_pages_are_one_snapshot(world: World) -> None:
     """Pages run across topics by offset, so that none is passed over (W7)."""
     hub = await world.hub()
     for index in range(10):
-        await hub.broker.publish([draft("a" if index % 2 else "b", str(index))])
+        await hub.broker.publish([publication("a" if index % 2 else "b", str(index))])
     seen: list[int] = []
     after, more = 0, True
     while more:
         page = await hub.broker.history(TopicSet.of("a", "b"), after, 10, limit=3, since=NOTHING)
         seen += [entry.offset for entry in page.entries]
-        await hub.broker.publish([draft("a", "late")])
+        await hub.broker.publish([publication("a", "late")])
         after, more = page.upto, page.more
     assert seen == list(range(1, 11))
 
@@ -65,21 +65,21 @@ async def test_history_pages_are_one_snapshot(world: World) -> None:
 async def test_a_conflicting_key_appends_nothing_of_its_call(world: World) -> None:
     """A batch with one conflicting key is refused whole (W20)."""
     hub = await world.hub()
-    assert await hub.broker.publish([draft("a", key="k")]) == [1]
-    assert await hub.broker.publish([draft("a", key="k"), draft("b")]) == [1, 2]
+    assert await hub.broker.publish([publication("a", key="k")]) == [1]
+    assert await hub.broker.publish([publication("a", key="k"), publication("b")]) == [1, 2]
     with pytest.raises(Conflict):
-        await hub.broker.publish([draft("b"), draft("a", key="k", digest=b"other")])
+        await hub.broker.publish([publication("b"), publication("a", key="k", digest=b"other")])
     with pytest.raises(Conflict):
-        await hub.broker.publish([draft("b", key="n"), draft("a", key="n", digest=b"other")])
-    assert await hub.broker.publish([draft("b", key="n"), draft("b", key="n")]) == [3, 3]
+        await hub.broker.publish([publication("b", key="n"), publication("a", key="n", digest=b"other")])
+    assert await hub.broker.publish([publication("b", key="n"), publication("b", key="n")]) == [3, 3]
 
 
 async def test_calls_at_once_are_each_all_or_nothing(world: World) -> None:
     """Calls that go as one script succeed and fail by themselves."""
     hub = await world.hub()
-    await hub.broker.publish([draft("a", key="k")])
-    calls = [hub.broker.publish([draft("a", str(n)), draft("b", str(n))]) for n in range(20)]
-    bad = [hub.broker.publish([draft("a"), draft("a", key="k", digest=b"other")]) for _ in range(5)]
+    await hub.broker.publish([publication("a", key="k")])
+    calls = [hub.broker.publish([publication("a", str(n)), publication("b", str(n))]) for n in range(20)]
+    bad = [hub.broker.publish([publication("a"), publication("a", key="k", digest=b"other")]) for _ in range(5)]
     results = await asyncio.gather(*calls, *bad, return_exceptions=True)
     offsets = [offset for result in results[:20] for offset in result]  # type: ignore[union-attr]
     assert sorted(offsets) == list(range(2, 42))
@@ -91,7 +91,7 @@ async def test_a_pattern_is_delivered_and_replayed(world: World) -> None:
     hub = await world.hub()
     await hub.broker.listen(["a/**", "x/*"])
     for topic in ("a/1", "b", "a/2/3", "x/y", "x/y/z", "a", "a-1/x"):
-        await hub.broker.publish([draft(topic)])
+        await hub.broker.publish([publication(topic)])
     await hub.until(4)
     assert hub.offsets == [1, 3, 4]
     page = await hub.broker.history(TopicSet.of("a/**", "x/*"), 0, limit=10, since=NOTHING)
@@ -104,8 +104,8 @@ async def test_no_character_of_a_topic_is_special(world: World, segment: str) ->
     """A pattern matches its literal segments literally, whatever stands in them."""
     hub = await world.hub()
     await hub.broker.listen([f"{segment}/*"])
-    await hub.broker.publish([draft(f"{segment}/1"), draft("axb/1"), draft("a/1")])
-    await hub.broker.publish([draft(f"{segment}/2")])
+    await hub.broker.publish([publication(f"{segment}/1"), publication("axb/1"), publication("a/1")])
+    await hub.broker.publish([publication(f"{segment}/2")])
     await hub.until(4)
     assert hub.offsets == [1, 4]
     page = await hub.broker.history(TopicSet.of(f"{segment}/*"), 0, limit=10, since=NOTHING)
@@ -116,8 +116,8 @@ async def test_an_event_of_several_topics_is_one(world: World) -> None:
     """One event, one offset, one delivery, listed under each topic (W27)."""
     hub = await world.hub()
     await hub.broker.listen(["a", "b", "*"])
-    await hub.broker.publish([draft("a b c", "one")])
-    await hub.broker.publish([draft("b")])
+    await hub.broker.publish([publication("a b c", "one")])
+    await hub.broker.publish([publication("b")])
     await hub.until(2)
     assert hub.offsets == [1, 2]
     assert hub.entries[0].topics == ("a", "b", "c")
@@ -133,7 +133,7 @@ async def test_an_event_comes_back_as_it_was_published(world: World) -> None:
     hub = await world.hub()
     await hub.broker.listen(["ä/€"])
     text = "line\nsecond\r\nnull? no \x01 é € 😀 " * 50
-    await hub.broker.publish([draft("ä/€", text, ttl=60.0, retry=700)])
+    await hub.broker.publish([publication("ä/€", text, ttl=60.0, retry=700)])
     await hub.until(1)
     page = await hub.broker.history(TopicSet.of("ä/€"), 0, limit=10, since=NOTHING)
     (entry,) = page.entries
@@ -148,11 +148,11 @@ async def test_forgotten_topics_are_not_delivered_and_a_later_listen_counts(worl
     hub = await world.hub()
     await hub.broker.listen(["a", "b", "a/*"])
     await hub.broker.forget(["a", "a/*"])
-    await hub.broker.publish([draft("a"), draft("a/1"), draft("b")])
+    await hub.broker.publish([publication("a"), publication("a/1"), publication("b")])
     await hub.until(3)
     forgetting = hub.broker.forget(["b"])
     await asyncio.gather(forgetting, hub.broker.listen(["b"]))
-    await hub.broker.publish([draft("b")])
+    await hub.broker.publish([publication("b")])
     await hub.until(4)
     assert hub.offsets == [3, 4]
 
@@ -160,15 +160,15 @@ async def test_forgotten_topics_are_not_delivered_and_a_later_listen_counts(worl
 async def test_history_leaves_out_what_is_over_and_does_not_call_it_lost(world: World, time_unit: float) -> None:
     """An event whose time to live is over is no loss, also when it is trimmed (W25)."""
     hub = await world.hub(retention=Retention(count=2))
-    await hub.broker.publish([draft("a", ttl=time_unit / 10), draft("a")])
+    await hub.broker.publish([publication("a", ttl=time_unit / 10), publication("a")])
     while True:
         page = await hub.broker.history(TopicSet.of("a"), 0, limit=10, since=NOTHING)
         if [entry.offset for entry in page.entries] == [2]:
             break
-    await hub.broker.publish([draft("b")])
+    await hub.broker.publish([publication("b")])
     page = await hub.broker.history(TopicSet.of("a"), 0, limit=10, since=NOTHING)
     assert ([entry.offset for entry in page.entries], page.lost) == ([2], 0)
-    await hub.broker.publish([draft("b")])
+    await hub.broker.publish([publication("b")])
     page = await hub.broker.history(TopicSet.of("a"), 0, limit=10, since=NOTHING)
     assert ([entry.offset for entry in page.entries], page.lost) == ([], 2)
 
@@ -178,13 +178,13 @@ async def test_retention_trims_the_oldest_and_remembers_what_was_lost(world: Wor
     """Whatever limit is hit, the newest trimmed offset of each topic is known (W25)."""
     hub = await world.hub(retention=Retention(**limits))
     history = hub.broker.history
-    await hub.broker.publish([draft("a", "x" * 100), draft("b", "x" * 100)])
+    await hub.broker.publish([publication("a", "x" * 100), publication("b", "x" * 100)])
     first = (await history(TopicSet.of("a"), 0, limit=10, since=NOTHING)).entries
     if "age" in limits:
         while (await history(TopicSet.of("**"), 0, limit=10, since=NOTHING)).entries:
             await asyncio.sleep(0.01)
         world.server.command("HSET", "sseal:meta", "age", "3600")  # so that what follows does not grow too old as well
-    await hub.broker.publish([draft("c", "x" * 100), draft("c", "x" * 100)])
+    await hub.broker.publish([publication("c", "x" * 100), publication("c", "x" * 100)])
     assert (await history(TopicSet.of("a"), 0, limit=10, since=NOTHING)).lost == 1
     assert (await history(TopicSet.of("b"), 0, limit=10, since=NOTHING)).lost == 2
     assert (await history(TopicSet.of("b"), 2, limit=10, since=NOTHING)).lost == 0
@@ -200,12 +200,12 @@ async def test_nothing_of_a_trimmed_log_stays_behind(world: World) -> None:
     """The memory a log takes is bounded by its retention, however many topics there were."""
     hub = await world.hub(retention=Retention(count=10))
     for index in range(60):
-        await hub.broker.publish([draft(f"t/{index} all")])
+        await hub.broker.publish([publication(f"t/{index} all")])
     keys = world.server.command("KEYS", "sseal:topic:*").split("\n")
     assert len(keys) == 11
     assert world.server.command("ZCARD", "sseal:topic:all") == "10"
     assert world.server.command("XLEN", "sseal:log") == "10"
-    await asyncio.gather(*[hub.broker.publish([draft("z")] * 10) for _ in range(5)])
+    await asyncio.gather(*[hub.broker.publish([publication("z")] * 10) for _ in range(5)])
     assert int(world.server.command("HGET", "sseal:meta", "bytes")) < 10 * 450
 
 
@@ -214,7 +214,7 @@ async def test_only_the_newest_canary_stays_and_none_is_read_back(world: World) 
     hub = await world.hub()
     await hub.broker.listen(["$sseal/canary/x"])
     for _ in range(5):
-        await hub.broker.publish([draft("$sseal/canary/x", ttl=1.0)])
+        await hub.broker.publish([publication("$sseal/canary/x", ttl=1.0)])
     await hub.until(5)
     assert hub.offsets == [1, 2, 3, 4, 5]
     assert world.server.command("XLEN", "sseal:log") == "1"
@@ -227,7 +227,7 @@ async def test_the_last_hub_says_what_is_kept_and_publishers_go_by_it(world: Wor
     publisher = await world.hub(listening=False)
     assert world.server.command("HGET", "sseal:meta", "count") == "10000"
     await world.hub(retention=Retention(count=3))
-    await publisher.broker.publish([draft("a")] * 5)
+    await publisher.broker.publish([publication("a")] * 5)
     another = await world.hub(listening=False)
     assert world.server.command("HGET", "sseal:meta", "count") == "3"
     assert world.server.command("XLEN", "sseal:log") == "3"
@@ -237,7 +237,7 @@ async def test_the_last_hub_says_what_is_kept_and_publishers_go_by_it(world: Wor
 async def test_newest_knows_more_than_what_was_handed_out(world: World) -> None:
     """The log itself is asked, so an event no reader here wants counts too."""
     one, two = await world.hub(), await world.hub()
-    await one.broker.publish([draft("a")] * 3)
+    await one.broker.publish([publication("a")] * 3)
     assert await two.broker.newest() == 3
     assert two.broker.head == 0
 
@@ -249,7 +249,7 @@ async def test_two_thousand_topics_are_listened_to_at_once(world: World) -> None
     await asyncio.gather(*[hub.broker.listen([topic]) for topic in topics])
     publisher = await world.hub(listening=False)
     for n in range(20):  # one after the other, as each has two seconds
-        await publisher.broker.publish([draft(topic) for topic in topics[n::20]])
+        await publisher.broker.publish([publication(topic) for topic in topics[n::20]])
     await until(lambda: len(hub.entries) == 2000)
     assert hub.offsets == list(range(1, 2001))
 
@@ -259,14 +259,14 @@ async def test_many_patterns_are_one_subscription(world: World) -> None:
     hub = await world.hub()
     names = [f"user/{n}/*" for n in range(500)]
     await asyncio.gather(*[hub.broker.listen([name]) for name in names])
-    await hub.broker.publish([draft(f"user/{n}/x") for n in range(500)])
+    await hub.broker.publish([publication(f"user/{n}/x") for n in range(500)])
     await hub.until(500)
     await hub.broker.forget(names[:-1])
-    await hub.broker.publish([draft("user/1/x"), draft("user/499/x")])
+    await hub.broker.publish([publication("user/1/x"), publication("user/499/x")])
     await hub.until(502)
     await hub.broker.forget(names[-1:])
     await hub.broker.listen(["a"])
-    await hub.broker.publish([draft("user/499/x"), draft("a")])
+    await hub.broker.publish([publication("user/499/x"), publication("a")])
     await hub.until(504)
     assert hub.offsets == [*range(1, 501), 502, 504]
 
@@ -281,7 +281,7 @@ async def test_nothing_after_the_confirmed_offset_is_missed(world: World) -> Non
     async def write(broker: RedisBroker) -> None:
         for _ in range(250):
             some = dice.sample(topics, dice.choice([1, 1, 2]))
-            (offset,) = await broker.publish([draft(" ".join(some))])
+            (offset,) = await broker.publish([publication(" ".join(some))])
             written.extend((offset, topic) for topic in some)
 
     async def read() -> None:

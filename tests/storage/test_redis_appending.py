@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from redis_logs import draft
+from redis_logs import publication
 from sseal.errors import Unavailable
 from sseal.storage.redis import append as appending
 from sseal.storage.redis.append import Appender
@@ -46,10 +46,10 @@ async def test_what_was_refused_as_not_published_is_not_sent_later(
         """Never asked for."""
 
     appender = Appender(link, epoch, turn)  # type: ignore[arg-type]
-    old = asyncio.create_task(appender.publish([draft("old")]))
+    old = asyncio.create_task(appender.publish([publication("old")]))
     await asyncio.sleep(0)  # both calls are in one group, and the older one has less time left
     monkeypatch.setattr(appending, "PATIENCE", 100 * time_unit)
-    young = asyncio.create_task(appender.publish([draft("young")]))
+    young = asyncio.create_task(appender.publish([publication("young")]))
     with pytest.raises(Unavailable) as refusal:
         await old
     assert refusal.value.code == "broker_lost"

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from redis_logs import World, draft, until
+from redis_logs import World, publication, until
 from redis_servers import ENGINES, redis_server
 from sseal.errors import InvalidInput, Unavailable
 from sseal.storage import Retention
@@ -50,8 +50,8 @@ async def test_a_right_withdrawn_later_does_not_break_the_log(world: World) -> N
     poor = await world.hub(url=f"redis://ann:secret@127.0.0.1:{world.server.port}/0", listening=False)
     rich = await world.hub()
     world.server.command("ACL", "SETUSER", "ann", "-publish")
-    assert await poor.broker.publish([draft("a"), draft("b")]) == [1, 2]
-    assert await rich.broker.publish([draft("a")]) == [3]
+    assert await poor.broker.publish([publication("a"), publication("b")]) == [1, 2]
+    assert await rich.broker.publish([publication("a")]) == [3]
     page = await rich.broker.history(TopicSet.of("a", "b"), 0, limit=10, since=NOTHING)
     assert [entry.offset for entry in page.entries] == [1, 2, 3]
 
@@ -63,8 +63,8 @@ async def test_a_key_of_the_wrong_type_costs_its_own_topic_only(world: World, ki
     await hub.broker.listen(["a", "**"])
     world.server.command("HSET", f"sseal:{kind}:bad", "not", "ours")
     with pytest.raises(Unavailable, match="refuses"):
-        await hub.broker.publish([draft("a", "one"), draft("bad")])
-    (offset,) = await hub.broker.publish([draft("a", "two")])
+        await hub.broker.publish([publication("a", "one"), publication("bad")])
+    (offset,) = await hub.broker.publish([publication("a", "two")])
     await hub.until(offset)
     assert [entry.data for entry in hub.entries] == ["two"]
     page = await hub.broker.history(TopicSet.of("a"), 0, limit=10, since=NOTHING)
@@ -75,25 +75,25 @@ async def test_a_key_of_the_wrong_type_costs_its_own_topic_only(world: World, ki
 async def test_a_head_behind_its_log_is_set_right(world: World) -> None:
     """A hub that opens a log whose record is behind what was appended goes on after that."""
     hub = await world.hub()
-    await hub.broker.publish([draft("a")] * 3)
+    await hub.broker.publish([publication("a")] * 3)
     await world.close()
     world.server.command("HSET", "sseal:meta", "head", "1")
     hub = await world.hub()
     assert hub.broker.head == 3
-    assert await hub.broker.publish([draft("a")]) == [4]
+    assert await hub.broker.publish([publication("a")]) == [4]
 
 
 async def test_no_topic_leaves_anything_but_what_it_has_lost(world: World) -> None:
     """When its last event is trimmed a topic has no key left, and a later event still names its predecessor."""
     hub = await world.hub(retention=Retention(count=5))
     for index in range(30):
-        await hub.broker.publish([draft(f"t/{index}"), draft(f"$sseal/canary/{index}", ttl=1.0)])
+        await hub.broker.publish([publication(f"t/{index}"), publication(f"$sseal/canary/{index}", ttl=1.0)])
     for kind in ("topic", "head"):
         assert len(world.server.command("KEYS", f"sseal:{kind}:*").split()) <= 5
     await hub.broker.listen(["t/0"])
     assert hub.broker._listener is not None
     hub.broker._listener._last["t:t/0"] = 0  # as if its first event had been missed
-    await hub.broker.publish([draft("t/0")])
+    await hub.broker.publish([publication("t/0")])
     await until(lambda: [told for told in hub.told if told[0] == "missed"])
     await hub.until(61)
 
@@ -104,8 +104,8 @@ async def test_a_topic_trimmed_to_nothing_is_compared_with_what_was_trimmed(worl
     publisher = await world.hub(listening=False)
     await hub.broker.listen(["a", "b"])
     hub.link._handlers[b"sseal:0:t:a"] = lambda channel, data: None
-    await publisher.broker.publish([draft("a")])
-    await publisher.broker.publish([draft("b")] * 4)
+    await publisher.broker.publish([publication("a")])
+    await publisher.broker.publish([publication("b")] * 4)
     await hub.until(5)
     await hub.broker._check()
     await until(lambda: ("missed", ["a"], 5) in hub.told)
@@ -114,7 +114,7 @@ async def test_a_topic_trimmed_to_nothing_is_compared_with_what_was_trimmed(worl
 async def test_idempotency_keys_are_bounded_by_number(world: World) -> None:
     """Beyond 100,000 the oldest goes, and the newest still counts (W20)."""
     hub = await world.hub()
-    await hub.broker.publish([draft("a", key="first")])
+    await hub.broker.publish([publication("a", key="first")])
     fill = (
         "local till = redis.call('TIME')[1] + 60;"
         "for row = 1, 100 do "
@@ -124,9 +124,9 @@ async def test_idempotency_keys_are_bounded_by_number(world: World) -> None:
         "end"
     )
     world.server.command("EVAL", fill, "0")
-    assert await hub.broker.publish([draft("a", key="second")]) == [2]
+    assert await hub.broker.publish([publication("a", key="second")]) == [2]
     assert world.server.command("ZCARD", "sseal:keys") == "100000"
-    assert await hub.broker.publish([draft("a", key="second")]) == [3]  # older than all others, in this test
+    assert await hub.broker.publish([publication("a", key="second")]) == [3]  # older than all others, in this test
     assert len(world.server.command("KEYS", "sseal:key:*").split()) <= 1
 
 
@@ -153,8 +153,8 @@ async def test_a_long_event_of_many_topics_is_told_in_a_few_bytes(world: World) 
 
     hub.link._handlers.update(dict.fromkeys(hub.link._handlers, count))
     for text in ("short", "x" * MEBIBYTE, "short", "y" * MEBIBYTE, "z" * (17 * 1024), "short"):
-        await publisher.broker.publish([draft(" ".join(topics), text)])
-    await publisher.broker.publish([draft("other", "x" * MEBIBYTE), draft("t/1")])
+        await publisher.broker.publish([publication(" ".join(topics), text)])
+    await publisher.broker.publish([publication("other", "x" * MEBIBYTE), publication("t/1")])
     await hub.until(8)
     assert hub.offsets == [1, 2, 3, 4, 5, 6, 8]
     assert [len(entry.data) for entry in hub.entries][:5] == [5, MEBIBYTE, 5, MEBIBYTE, 17 * 1024]
@@ -178,7 +178,7 @@ async def test_a_page_of_many_topics_looks_at_little_more_than_it_gives(world: W
     hub = await world.hub()
     topics = [f"t/{n}" for n in range(64)]
     for _ in range(40):
-        await hub.broker.publish([draft(topics[n % busy]) for n in range(64)])
+        await hub.broker.publish([publication(topics[n % busy]) for n in range(64)])
     seen: list[int] = []
     after, more, pages = 0, True, 0
     with monitored(world) as watching:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redis_logs import draft, until, worlds
+from redis_logs import publication, until, worlds
 from redis_servers import ENGINES, RedisServer, redis_server
 
 
@@ -21,15 +21,15 @@ async def test_a_first_replica_makes_one_new_epoch_at_most(tmp_path: Path, engin
         async with worlds(primary) as world:
             early = await world.hub(check_every=0.05)
             late = await world.hub(check_every=3600.0)
-            await early.broker.publish([draft("t")])
+            await early.broker.publish([publication("t")])
             first = early.broker.lineage.epoch
             before = replication_id(primary)
             replica.command("REPLICAOF", "127.0.0.1", str(primary.port))
             await until(lambda: replication_id(primary) != before)
             await until(lambda: early.broker.lineage.epoch != first)
             for _ in range(10):
-                await late.broker.publish([draft("t")])
-                await early.broker.publish([draft("t")])
+                await late.broker.publish([publication("t")])
+                await early.broker.publish([publication("t")])
             assert early.broker.lineage == late.broker.lineage
             assert early.broker.lineage.older == ((first, 1),)
 

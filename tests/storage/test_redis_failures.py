@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from redis_logs import Hub, World, draft, until, worlds
+from redis_logs import Hub, World, publication, until, worlds
 from redis_servers import ENGINES, Proxy, RedisServer, redis_server
 from sseal.errors import SsealError, Unavailable
 from sseal.position import Lineage, Position
@@ -52,13 +52,13 @@ async def test_a_killed_subscriber_connection_loses_nothing(world: World) -> Non
     hub, publisher = await world.hub(), await world.hub(listening=False)
     await hub.broker.listen(["a", "b/*"])
     for round_ in range(3):
-        await publisher.broker.publish([draft("a"), draft("b/1"), draft("c")])
+        await publisher.broker.publish([publication("a"), publication("b/1"), publication("c")])
         world.server.command("CLIENT", "KILL", "TYPE", "pubsub")
-        await publisher.broker.publish([draft("a"), draft("b/2"), draft("c")])
+        await publisher.broker.publish([publication("a"), publication("b/2"), publication("c")])
         await until(lambda: hub.broker.lost_since is not None or len(hub.entries) == 4 * (round_ + 1))  # noqa: B023
-        await publisher.broker.publish([draft("b/3"), draft("a"), draft("c")])
+        await publisher.broker.publish([publication("b/3"), publication("a"), publication("c")])
         await back(hub)
-        await publisher.broker.publish([draft("a")])
+        await publisher.broker.publish([publication("a")])
         await hub.until(10 * round_ + 10)
     assert positions(hub) == [n for n in range(1, 31) if n % 10 not in (3, 6, 9)]
     assert [told for told in hub.told if told[0] != "deliver"] == [("returned",)] * 3
@@ -71,7 +71,7 @@ async def test_nothing_is_delivered_before_the_hub_has_returned(world: World) ->
     await hub.broker.listen(["a"])
     hub.returning = lambda: None
     world.server.command("CLIENT", "KILL", "TYPE", "pubsub")
-    await publisher.broker.publish([draft("a")])
+    await publisher.broker.publish([publication("a")])
     await hub.until(1)
     assert hub.told == [("returned",), ("deliver", 1)]
 
@@ -80,12 +80,12 @@ async def test_a_topic_asked_for_while_the_log_is_away_is_complete(world: World)
     """Listening while the log is out of reach gives the head, and everything after it is delivered."""
     hub, publisher = await world.hub(), await world.hub(listening=False)
     await hub.broker.listen(["a"])
-    await publisher.broker.publish([draft("a")])
+    await publisher.broker.publish([publication("a")])
     await hub.until(1)
     hub.link.lose("for the test")
     assert hub.broker.lost_since is not None
     assert await hub.broker.listen(["b"]) == 1
-    await publisher.broker.publish([draft("b"), draft("a")])
+    await publisher.broker.publish([publication("b"), publication("a")])
     await hub.until(3)
     assert positions(hub) == [1, 2, 3]
 
@@ -95,12 +95,12 @@ async def test_the_last_message_of_a_topic_that_was_lost_is_found(world: World, 
     hub, publisher = await world.hub(check_every=time_unit), await world.hub(listening=False)
     await hub.broker.listen(["a"])
     deaf(hub, 1)
-    await publisher.broker.publish([draft("a")])
+    await publisher.broker.publish([publication("a")])
     await hub.until(1)
     deaf(hub, 1)
     await hub.broker.listen(["**"])
     deaf(hub, 1)
-    await publisher.broker.publish([draft("b")])
+    await publisher.broker.publish([publication("b")])
     await hub.until(2)
     assert positions(hub) == [1, 2]
 
@@ -110,8 +110,8 @@ async def test_a_canary_makes_the_hub_look(world: World) -> None:
     hub, publisher = await world.hub(), await world.hub(listening=False)
     await hub.broker.listen(["a", "$sseal/canary/x"])
     deaf(hub, 1)
-    await publisher.broker.publish([draft("a")])
-    await publisher.broker.publish([draft("$sseal/canary/x", ttl=1.0)])
+    await publisher.broker.publish([publication("a")])
+    await publisher.broker.publish([publication("$sseal/canary/x", ttl=1.0)])
     await until(lambda: ("missed", ["a"], 2) in hub.told, patience=4.0)
 
 
@@ -135,11 +135,11 @@ async def test_a_hole_is_read_once_and_later_messages_wait(world: World) -> None
     """A message whose predecessor is unknown waits until the log has been read (W24)."""
     hub, publisher = await world.hub(), await world.hub(listening=False)
     await hub.broker.listen(["a", "b"])
-    await publisher.broker.publish([draft("a"), draft("b")])
+    await publisher.broker.publish([publication("a"), publication("b")])
     await hub.until(2)
     deaf(hub, 3)
     for topic in ("a", "b", "a", "c", "a", "b", "a"):
-        await publisher.broker.publish([draft(topic)])
+        await publisher.broker.publish([publication(topic)])
     await hub.until(9)
     assert positions(hub) == [1, 2, 3, 4, 5, 7, 8, 9]
     assert not [told for told in hub.told if told[0] != "deliver"]
@@ -150,9 +150,9 @@ async def test_what_is_found_too_late_is_said_to_be_missed(world: World) -> None
     hub, publisher = await world.hub(), await world.hub(listening=False)
     await hub.broker.listen(["a", "b"])
     deaf(hub, 1)
-    await publisher.broker.publish([draft("a")])
-    await publisher.broker.publish([draft("b")])
-    await publisher.broker.publish([draft("a")])
+    await publisher.broker.publish([publication("a")])
+    await publisher.broker.publish([publication("b")])
+    await publisher.broker.publish([publication("a")])
     await hub.until(3)
     assert hub.told == [("deliver", 2), ("missed", ["a"], 2), ("deliver", 3)]
 
@@ -162,10 +162,10 @@ async def test_a_hole_that_was_trimmed_meanwhile_is_told(world: World) -> None:
     hub = await world.hub(retention=Retention(count=3))
     publisher = await world.hub(listening=False)
     await hub.broker.listen(["a"])
-    await publisher.broker.publish([draft("a")])
+    await publisher.broker.publish([publication("a")])
     await hub.until(1)
     hub.link.lose("for the test")
-    await publisher.broker.publish([draft("a")] * 10)
+    await publisher.broker.publish([publication("a")] * 10)
     await hub.until(11)
     assert hub.told == [("deliver", 1), ("returned",), ("missed", None, 8), *(("deliver", n) for n in (9, 10, 11))]
 
@@ -178,11 +178,11 @@ async def test_more_messages_than_can_be_held_are_read_from_the_log(
     monkeypatch.setattr(listening, "PAGE", 2)
     hub, publisher = await world.hub(), await world.hub(listening=False)
     await hub.broker.listen(["a"])
-    await publisher.broker.publish([draft("a")])
+    await publisher.broker.publish([publication("a")])
     await hub.until(1)
     deaf(hub, 1)
     for _ in range(5):
-        await asyncio.gather(*[publisher.broker.publish([draft("a")] * 10) for _ in range(5)])
+        await asyncio.gather(*[publisher.broker.publish([publication("a")] * 10) for _ in range(5)])
     await hub.until(251)
     assert positions(hub) == list(range(1, 252))
 
@@ -191,35 +191,35 @@ async def test_an_answer_lost_on_its_way_is_one_event(world: World) -> None:
     """The hub repeats a publish whose answer did not come, and the log knows it (W9)."""
     async with Proxy(world.server.port) as proxy:
         hub = await world.hub(url=f"redis://127.0.0.1:{proxy.port}/0", listening=False)
-        await hub.broker.publish([draft("a")])
+        await hub.broker.publish([publication("a")])
         proxy.swallow_next_answer()
-        assert await hub.broker.publish([draft("a", "once"), draft("a", "twice")]) == [2, 3]
+        assert await hub.broker.publish([publication("a", "once"), publication("a", "twice")]) == [2, 3]
         assert proxy.swallowed == 1
-        assert await hub.broker.publish([draft("a")]) == [4]
+        assert await hub.broker.publish([publication("a")]) == [4]
 
 
 async def test_a_frozen_server_is_an_unknown_outcome_in_two_seconds(world: World) -> None:
     """A publish that may have come through says so, in time, and the hub finds its way back (W9)."""
     hub = await world.hub(check_every=0.5)
     await hub.broker.listen(["a"])
-    await hub.broker.publish([draft("a")])
+    await hub.broker.publish([publication("a")])
     world.server.freeze()
     start = time.monotonic()
     with pytest.raises(Unavailable) as caught:
-        await hub.broker.publish([draft("a", key="k")])
+        await hub.broker.publish([publication("a", key="k")])
     assert time.monotonic() - start < 4.0
     assert caught.value.code == "outcome_unknown"
     await until(lambda: hub.broker.lost_since is not None)
     start = time.monotonic()
     with pytest.raises(Unavailable) as caught:
-        await hub.broker.publish([draft("a", key="other")])
+        await hub.broker.publish([publication("a", key="other")])
     assert time.monotonic() - start < 4.0
     assert caught.value.code in ("broker_lost", "outcome_unknown")
     world.server.thaw()
     await back(hub)
-    (offset,) = await hub.broker.publish([draft("a", key="k")])
+    (offset,) = await hub.broker.publish([publication("a", key="k")])
     await hub.until(offset)
-    await hub.broker.publish([draft("a", key="k")])
+    await hub.broker.publish([publication("a", key="k")])
     assert len([entry for entry in hub.entries if entry.offset <= offset]) == offset
     assert offset in (2, 3)
 
@@ -239,27 +239,27 @@ async def test_a_server_that_is_down_refuses_and_loses_nothing(world: World) -> 
     world.server.end()
     await until(lambda: hub.broker.lost_since is not None)
     with pytest.raises(Unavailable) as caught:
-        await hub.broker.publish([draft("a")])
+        await hub.broker.publish([publication("a")])
     assert caught.value.code == "broker_lost"
     start = time.monotonic()
-    for work in (hub.broker.publish([draft("a")]), hub.broker.newest()):
+    for work in (hub.broker.publish([publication("a")]), hub.broker.newest()):
         with pytest.raises(Unavailable):
             await work
     assert time.monotonic() - start < 1.5
     world.server.start()
     await back(hub)
-    assert await hub.broker.publish([draft("a")]) == [1]
+    assert await hub.broker.publish([publication("a")]) == [1]
 
 
 async def test_a_log_that_vanished_is_a_new_one(world: World) -> None:
     """FLUSHALL under a running hub starts a new epoch with the next publish (W10)."""
     hub = await world.hub()
     await hub.broker.listen(["a"])
-    await hub.broker.publish([draft("a")] * 3)
+    await hub.broker.publish([publication("a")] * 3)
     await hub.until(3)
     old = hub.broker.lineage.epoch
     world.server.command("FLUSHALL")
-    assert await hub.broker.publish([draft("a")]) == [1]
+    assert await hub.broker.publish([publication("a")]) == [1]
     await until(lambda: len(hub.entries) == 4)
     assert hub.broker.lineage.epoch != old
     assert hub.broker.lineage.older == ()
@@ -271,10 +271,10 @@ async def test_another_hub_s_new_epoch_is_noticed(world: World, time_unit: float
     listening_, asking = await world.hub(), await world.hub()
     looking, opening = await world.hub(check_every=time_unit), await world.hub(listening=False)
     await listening_.broker.listen(["a"])
-    await opening.broker.publish([draft("a")] * 3)
+    await opening.broker.publish([publication("a")] * 3)
     await listening_.until(3)
     world.server.command("FLUSHALL")
-    await opening.broker.publish([draft("a")])
+    await opening.broker.publish([publication("a")])
     epoch = opening.broker.lineage.epoch
     await until(lambda: listening_.broker.lineage.epoch == epoch)
     await until(lambda: ("deliver", 1) in listening_.told[3:] or listening_.told[-1][0] == "turned")
@@ -289,7 +289,7 @@ async def test_a_restart_without_data_is_a_new_log(world: World) -> None:
     """Nothing of the old epoch is true any more (W10)."""
     hub = await world.hub()
     await hub.broker.listen(["a"])
-    await hub.broker.publish([draft("a")] * 3)
+    await hub.broker.publish([publication("a")] * 3)
     await hub.until(3)
     old = hub.broker.lineage.epoch
     world.server.restart(data=False)
@@ -297,7 +297,7 @@ async def test_a_restart_without_data_is_a_new_log(world: World) -> None:
     await back(hub)
     assert hub.broker.lineage.older == ()
     assert [told[0] for told in hub.told[3:]] == ["returned", "turned"]
-    assert await hub.broker.publish([draft("a")]) == [1]
+    assert await hub.broker.publish([publication("a")]) == [1]
     await until(lambda: hub.told[-1] == ("deliver", 1))
 
 
@@ -309,8 +309,8 @@ async def test_a_restart_with_all_data_continues_positions(tmp_path: Path, engin
         async with worlds(server) as world:
             hub = await world.hub()
             await hub.broker.listen(["a"])
-            await hub.broker.publish([draft("a", key="k")] * 3)
-            await hub.broker.publish([draft("a")])
+            await hub.broker.publish([publication("a", key="k")] * 3)
+            await hub.broker.publish([publication("a")])
             await hub.until(2)
             old = hub.broker.lineage.epoch
             server.restart(data=True)
@@ -318,8 +318,8 @@ async def test_a_restart_with_all_data_continues_positions(tmp_path: Path, engin
             await back(hub)
             assert hub.broker.lineage.older == ((old, 2),)
             assert hub.broker.lineage.resolve(Position(old, 2), 2).reason is None
-            assert await hub.broker.publish([draft("a", key="k")]) == [1]
-            assert await hub.broker.publish([draft("a")]) == [3]
+            assert await hub.broker.publish([publication("a", key="k")]) == [1]
+            assert await hub.broker.publish([publication("a")]) == [3]
             await hub.until(3)
             assert positions(hub) == [1, 2, 3]
             page = await hub.broker.history(TopicSet.of("a"), 0, limit=10, since=NOTHING)
@@ -330,10 +330,10 @@ async def test_a_restored_backup_is_another_epoch(world: World) -> None:
     """Offsets used again after a backup never pass for the ones that are gone (W10)."""
     hub = await world.hub()
     await hub.broker.listen(["a"])
-    await hub.broker.publish([draft("a")] * 3)
+    await hub.broker.publish([publication("a")] * 3)
     world.server.command("SAVE")
     backup = shutil.copy(world.server.folder / "dump.rdb", world.server.folder.parent / "backup.rdb")
-    await hub.broker.publish([draft("a")] * 2)
+    await hub.broker.publish([publication("a")] * 2)
     await hub.until(5)
     old = hub.broker.lineage.epoch
     world.server.end()
@@ -344,24 +344,24 @@ async def test_a_restored_backup_is_another_epoch(world: World) -> None:
     assert hub.broker.lineage.older == ((old, 3),)
     assert hub.told[5:] == [("returned",), ("turned", hub.broker.lineage, 3)]
     assert hub.broker.lineage.resolve(Position(old, 5), 3).reason == "other_epoch"
-    assert await hub.broker.publish([draft("a")]) == [4]
+    assert await hub.broker.publish([publication("a")]) == [4]
 
 
 async def test_a_backup_from_before_an_epoch_loses_no_position_of_it(world: World) -> None:
     """The server never heard of the epoch; the hubs have, and say up to where its positions are still true (W10)."""
     hub = await world.hub()
     await hub.broker.listen(["a"])
-    await hub.broker.publish([draft("a")] * 3)
+    await hub.broker.publish([publication("a")] * 3)
     world.server.command("SAVE")
     backup = shutil.copy(world.server.folder / "dump.rdb", world.server.folder.parent / "backup.rdb")
-    await hub.broker.publish([draft("a")])
+    await hub.broker.publish([publication("a")])
     first = hub.broker.lineage.epoch
     world.server.command("SAVE")
     world.server.restart(data=True)
     await until(lambda: hub.broker.lineage.epoch != first)
     await back(hub)
     second = hub.broker.lineage.epoch
-    await hub.broker.publish([draft("a")] * 2)
+    await hub.broker.publish([publication("a")] * 2)
     await hub.until(6)
     told = len(hub.told)
     world.server.end()
@@ -371,7 +371,7 @@ async def test_a_backup_from_before_an_epoch_loses_no_position_of_it(world: Worl
     await back(hub)
     assert hub.broker.lineage.older == ((second, 3), (first, 3))
     assert hub.told[told:] == [("returned",), ("turned", hub.broker.lineage, 3)]
-    assert await hub.broker.publish([draft("a")]) == [4]
+    assert await hub.broker.publish([publication("a")]) == [4]
     other = await world.hub()
     assert other.broker.lineage.resolve(Position(second, 3), 4).reason is None
     assert other.broker.lineage.resolve(Position(second, 6), 4).offset == 3
@@ -380,7 +380,7 @@ async def test_a_backup_from_before_an_epoch_loses_no_position_of_it(world: Worl
 async def test_a_hub_that_comes_later_tells_what_it_knows_of_an_epoch(world: World) -> None:
     """Another hub may have begun the next epoch before; positions are true up to where the two histories part."""
     early, late = await world.hub(), await world.hub()
-    await early.broker.publish([draft("a")] * 2)
+    await early.broker.publish([publication("a")] * 2)
     shared = early.broker.lineage.epoch
     known = Lineage("e" * 8, ((shared, 1),))
     late.broker._lineage = known  # as if it had seen another server continue the log after its first event
@@ -397,10 +397,10 @@ async def test_a_promoted_replica_that_lacks_writes_is_another_epoch(tmp_path: P
         async with Proxy(primary.port) as proxy, worlds(primary) as world:
             hub = await world.hub(url=f"redis://127.0.0.1:{proxy.port}/0")
             await hub.broker.listen(["a"])
-            await hub.broker.publish([draft("a")] * 3)
+            await hub.broker.publish([publication("a")] * 3)
             await until(lambda: replica.command("HGET", "sseal:meta", "head") == "3")
             replica.command("REPLICAOF", "NO", "ONE")
-            await hub.broker.publish([draft("a")] * 2)
+            await hub.broker.publish([publication("a")] * 2)
             await hub.until(5)
             old = hub.broker.lineage.epoch
             proxy.target = replica.port
@@ -409,7 +409,7 @@ async def test_a_promoted_replica_that_lacks_writes_is_another_epoch(tmp_path: P
             await back(hub)
             assert hub.broker.lineage.older[0] == (old, 3)
             assert hub.told[5:] == [("returned",), ("turned", hub.broker.lineage, 3)]
-            assert (await hub.broker.publish([draft("a", "other")])) == [4]
+            assert (await hub.broker.publish([publication("a", "other")])) == [4]
             await until(lambda: hub.told[-1] == ("deliver", 4))
 
 
@@ -420,40 +420,42 @@ async def test_a_demoted_primary_is_lost(world: World, time_unit: float) -> None
     world.server.command("REPLICAOF", "127.0.0.1", "1")
     await until(lambda: hub.broker.lost_since is not None)
     with pytest.raises(Unavailable):
-        await hub.broker.publish([draft("a")])
+        await hub.broker.publish([publication("a")])
     world.server.command("REPLICAOF", "NO", "ONE")
     await back(hub)
     assert hub.broker.lineage.older[0] == (old, 0)
-    assert await hub.broker.publish([draft("a")]) == [1]
+    assert await hub.broker.publish([publication("a")]) == [1]
 
 
 async def test_a_full_server_refuses_and_appends_nothing(world: World) -> None:
     """Out of memory is an error for the publisher; what is there stays readable, and there is a way out."""
     hub = await world.hub()
-    await hub.broker.publish([draft("a")])
+    await hub.broker.publish([publication("a")])
     world.server.command("CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(Unavailable) as caught:
-        await hub.broker.publish([draft("a")])
+        await hub.broker.publish([publication("a")])
     assert caught.value.code == "broker_full"
     page = await hub.broker.history(TopicSet.of("a"), 0, limit=10, since=NOTHING)
     assert [entry.offset for entry in page.entries] == [1]
     world.server.command("CONFIG", "SET", "maxmemory", "0")
-    assert await hub.broker.publish([draft("a")]) == [2]
+    assert await hub.broker.publish([publication("a")]) == [2]
 
 
 async def test_scripts_the_server_forgot_are_sent_again(world: World) -> None:
     """A server that was told to forget its scripts is nothing special."""
     hub = await world.hub()
-    await hub.broker.publish([draft("a")])
+    await hub.broker.publish([publication("a")])
     world.server.command("SCRIPT", "FLUSH")
-    assert await hub.broker.publish([draft("a")]) == [2]
+    assert await hub.broker.publish([publication("a")]) == [2]
 
 
 async def test_too_many_waiting_publishes_are_refused(world: World) -> None:
     """The queue of publishes is bounded, and whoever is in it has an answer in time."""
     hub = await world.hub()
     world.server.freeze()
-    results = await asyncio.gather(*[hub.broker.publish([draft("a")]) for _ in range(1200)], return_exceptions=True)
+    results = await asyncio.gather(
+        *[hub.broker.publish([publication("a")]) for _ in range(1200)], return_exceptions=True
+    )
     codes = {result.code for result in results if isinstance(result, SsealError)}
     assert len(results) == 1200
     assert codes == {"busy", "outcome_unknown", "broker_lost"}
@@ -467,10 +469,10 @@ async def test_closing_refuses_what_waits(world: World) -> None:
     await hub.broker.close()
     await hub.broker.close()
     with pytest.raises(Unavailable) as caught:
-        await hub.broker.publish([draft("a")])
+        await hub.broker.publish([publication("a")])
     assert caught.value.code == "broker_closed"
     await hub.broker.open(hub)
-    assert await hub.broker.publish([draft("a")]) == [1]
+    assert await hub.broker.publish([publication("a")]) == [1]
 
 
 async def test_a_topic_asked_for_on_the_way_back_is_complete(world: World) -> None:
@@ -479,16 +481,16 @@ async def test_a_topic_asked_for_on_the_way_back_is_complete(world: World) -> No
     await hub.broker.listen(["a"])
     confirmed: list[int] = []
 
-    async def returned() -> None:
+    async def on_reconnect() -> None:
         confirmed.append(await hub.broker.listen(["b"]))
-        await publisher.broker.publish([draft("b"), draft("a")])
+        await publisher.broker.publish([publication("b"), publication("a")])
 
-    hub.returned = returned  # type: ignore[method-assign]
-    await publisher.broker.publish([draft("a"), draft("b")])
+    hub.on_reconnect = on_reconnect  # type: ignore[method-assign]
+    await publisher.broker.publish([publication("a"), publication("b")])
     await hub.until(1)
     hub.link.lose("for the test")
     await back(hub)
-    await publisher.broker.publish([draft("b")])
+    await publisher.broker.publish([publication("b")])
     await hub.until(5)
     assert confirmed[0] <= 2
     assert [offset for offset in positions(hub) if offset != 2] == [1, 3, 4, 5]
@@ -507,7 +509,7 @@ async def test_a_return_that_fails_is_tried_again(world: World) -> None:
 
     hub.returning = returning
     hub.link.lose("for the test")
-    await publisher.broker.publish([draft("a")])
+    await publisher.broker.publish([publication("a")])
     await hub.until(1)
     assert tries == [0, 0, 0]
     await back(hub)
@@ -520,7 +522,7 @@ async def test_messages_of_strangers_do_no_harm(world: World) -> None:
     epoch = hub.broker.lineage.epoch
     for text in ("rubbish", "otherone 7 0 1.0  1 abc", f"{epoch} 7 6 nothing"):
         world.server.command("PUBLISH", "sseal:0:t:a", text)
-        (offset,) = await hub.broker.publish([draft("a")])
+        (offset,) = await hub.broker.publish([publication("a")])
         await hub.until(offset)
     assert positions(hub) == [1, 2, 3]
     assert hub.broker.lineage.epoch == epoch

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redis_logs import draft, until, worlds
+from redis_logs import publication, until, worlds
 from redis_servers import ENGINES, RedisServer, authority, redis_server, sentinels
 from sseal.clock import SystemClock
 from sseal.errors import InvalidInput, Unavailable
@@ -46,7 +46,7 @@ async def opened(url: str) -> int:
     broker = RedisBroker(link, SystemClock())
     await broker.open(None)
     try:
-        (offset,) = await broker.publish([draft("a")])
+        (offset,) = await broker.publish([publication("a")])
         return offset
     finally:
         await broker.close()
@@ -200,10 +200,10 @@ async def test_a_server_that_evicts_is_refused(server: RedisServer) -> None:
 class Deaf:
     """Hears nothing."""
 
-    def revocations_grew(self) -> None:
+    def on_revocations(self) -> None:
         """Nobody cares."""
 
-    def mail(self, body: bytes) -> None:
+    def on_message(self, body: bytes) -> None:
         """Nobody reads it."""
 
 
@@ -225,7 +225,7 @@ async def test_databases_and_prefixes_do_not_see_each_other(server: RedisServer)
         await hub.broker.listen(["**"])
         for url in (f"redis://127.0.0.1:{server.port}/1", f"{server.url}?prefix=other"):
             assert await opened(url) == 1
-        await hub.broker.publish([draft("a")])
+        await hub.broker.publish([publication("a")])
         await hub.until(1)
         assert hub.told == [("deliver", 1)]
 
@@ -264,7 +264,7 @@ async def test_broker_and_store_share_one_link(server: RedisServer) -> None:
         assert store.lost_since is not None
         await until(lambda: store.lost_since is None)
         await store.put("k", b"v", clock.wall() + 60)
-        await hub.broker.publish([draft("a")])
+        await hub.broker.publish([publication("a")])
         await hub.until(1)
         await hub.broker.close()
         assert await store.take("k") == b"v"
@@ -278,7 +278,7 @@ async def test_the_store_hears_of_revocations_after_a_return(server: RedisServer
     class Counting(Deaf):
         grew = 0
 
-        def revocations_grew(self) -> None:
+        def on_revocations(self) -> None:
             """Count."""
             self.grew += 1
 
@@ -349,7 +349,7 @@ async def follow_the_sentinels(primary: RedisServer, replica: RedisServer, ports
     async with worlds(primary) as world:
         hub = await world.hub(url=f"redis+sentinel://{hosts}/main/0")
         await hub.broker.listen(["a"])
-        await hub.broker.publish([draft("a")] * 3)
+        await hub.broker.publish([publication("a")] * 3)
         await until(lambda: replica.command("HGET", "sseal:meta", "head") == "3")
         for port in ports:  # whichever leads the failover has to know whom to promote
             await until(lambda port=port: "slaves=1" in RedisServer.ask(port, "INFO", "sentinel"), patience=30.0)
@@ -358,6 +358,6 @@ async def follow_the_sentinels(primary: RedisServer, replica: RedisServer, ports
         primary.end(signal.SIGKILL)
         await until(lambda: hub.broker.lost_since is None and hub.broker.lineage.epoch != old, patience=40.0)
         assert hub.broker.lineage.older[0] == (old, 3)
-        assert await hub.broker.publish([draft("a")]) == [4]
+        assert await hub.broker.publish([publication("a")]) == [4]
         await hub.until(4)
         assert hub.offsets == [1, 2, 3, 4]

@@ -25,11 +25,11 @@ class Node:
     letters: list[bytes] = field(default_factory=list)
     grew: int = 0
 
-    def revocations_grew(self) -> None:
+    def on_revocations(self) -> None:
         """Count."""
         self.grew += 1
 
-    def mail(self, body: bytes) -> None:
+    def on_message(self, body: bytes) -> None:
         """Keep the message."""
         self.letters.append(body)
 

@@ -20,7 +20,7 @@ import pytest
 
 from sseal.errors import Conflict, InvalidInput, Unavailable
 from sseal.position import Position
-from sseal.storage import CANARY_ROOT, Draft, IdempotencyKey, Retention
+from sseal.storage import CANARY_ROOT, IdempotencyKey, Publication, Retention
 from sseal.storage.sqlite import Database, SqliteBroker, append, history, retention, writer
 from sseal.storage.sqlite import worker as workers
 from sseal.subscription import TopicSet
@@ -31,10 +31,10 @@ NOTHING: dict[str, float] = {}
 Opener = Callable[..., Any]
 
 
-def make(*topics: str, data: str = "", key: str | None = None, digest: bytes = b"d", **options: Any) -> Draft:
+def make(*topics: str, data: str = "", key: str | None = None, digest: bytes = b"d", **options: Any) -> Publication:
     """Return a draft."""
     claim = None if key is None else IdempotencyKey(scope=("iss", "sub"), key=key, digest=digest)
-    return Draft(topics=topics or ("t",), type="message", data=data, key=claim, **options)
+    return Publication(topics=topics or ("t",), type="message", data=data, key=claim, **options)
 
 
 @pytest.fixture
@@ -113,8 +113,8 @@ async def test_lost_datagrams_delay_and_lose_nothing(path: Path) -> None:
 async def test_a_batch_is_appended_whole_and_read_back(opened: Opener) -> None:
     """Offsets follow one another; the own events come back from the file like all others (W27, W28)."""
     broker, recorder = await opened()
-    drafts = [make("a", "b", data="x\0\u00e9\n", retry=700), make("b", ttl=5.0)]
-    assert await broker.publish(drafts) == [1, 2]
+    publications = [make("a", "b", data="x\0\u00e9\n", retry=700), make("b", ttl=5.0)]
+    assert await broker.publish(publications) == [1, 2]
     await eventually(lambda: broker.head == 2, "delivery")
     page = await read(broker, "a", "b")
     assert [(e.offset, e.topics, e.data, e.retry) for e in page.entries] == [
@@ -484,7 +484,7 @@ class Turning(Recorder):
         self.broker: SqliteBroker | None = None
         self.heads: list[int] = []
 
-    def turned(self) -> None:
+    def on_epoch_change(self) -> None:
         """Keep the head."""
         assert self.broker is not None
         self.heads.append(self.broker.head)
@@ -747,13 +747,13 @@ async def test_nothing_is_delivered_before_what_must_come_first_has_gone_well(
     broker, recorder = await opened()
     failing, tries = True, 0
 
-    async def returned() -> None:
+    async def on_reconnect() -> None:
         nonlocal tries
         tries += 1
         if failing:
             raise Unavailable("the revocations cannot be read")
 
-    monkeypatch.setattr(broker._tail, "_receiver", replace(broker._tail._receiver, returned=returned))
+    monkeypatch.setattr(broker._tail, "_receiver", replace(broker._tail._receiver, on_reconnect=on_reconnect))
     path.rename(f"{path}-away")
     await eventually(lambda: broker.lost_since is not None, "the loss is noticed")
     Path(f"{path}-away").rename(path)
@@ -772,14 +772,14 @@ async def test_events_the_hub_failed_to_take_are_missed_and_not_lost(
 ) -> None:
     """Their readers ask the history, and delivery goes on (W24)."""
     broker, recorder = await opened()
-    take = recorder.deliver
+    take = recorder.on_entries
 
-    def deliver(entries: Any) -> None:
+    def on_entries(entries: Any) -> None:
         if entries[0].data == "bad":
             raise ValueError("a fault of the hub")
         take(entries)
 
-    monkeypatch.setattr(recorder, "deliver", deliver)
+    monkeypatch.setattr(recorder, "on_entries", on_entries)
     await publish(broker, 1, data="bad")
     await eventually(lambda: recorder.misses == [1], "the readers are told")
     await publish(broker, 1)

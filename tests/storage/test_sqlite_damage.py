@@ -60,7 +60,7 @@ def settle(folder: Path) -> None:
 async def until_lost(hub: Hub, time_unit: float) -> None:
     """Wait until the hub knows that its file cannot be relied on."""
     async with asyncio.timeout(100 * time_unit):
-        while hub.engine.lost_since is None:
+        while hub.node.lost_since is None:
             await asyncio.sleep(0.01)
 
 
@@ -122,4 +122,4 @@ async def test_a_file_that_was_vacuumed_is_whole(hub: Hub, tmp_path: Path, time_
     for _ in range(5):
         await hub.publish("a", "on")
         await asyncio.sleep(time_unit)
-        assert hub.engine.lost_since is None
+        assert hub.node.lost_since is None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sseal.errors import InvalidInput, TooLarge, Unavailable
-from sseal.storage import Draft
+from sseal.storage import Publication
 from sseal.storage.sqlite import Database, SqliteBroker, SqliteStore, messages, records
 from sseal.storage.sqlite import broker as broker_module
 from sseal.subscription import TopicSet
@@ -197,7 +197,7 @@ async def test_a_listener_that_fails_hears_again_until_it_has_heard(
         if failing:
             raise ValueError("a fault of the hub")
 
-    monkeypatch.setattr(recorder, "revocations_grew", grew)
+    monkeypatch.setattr(recorder, "on_revocations", grew)
     await store.revoke(b"a", T0 + 10)
     await eventually(lambda: tries >= 3, "it is told again")
     assert store.lost_since is not None
@@ -258,12 +258,12 @@ async def test_mail_that_cannot_be_taken_out_of_the_file_stops_nothing(
     connection.execute("INSERT INTO mail (node, body, expires_at) VALUES ('n', X'6869', ?)", (int(T0 * 1e6) + 10**7,))
     connection.close()
     for number in range(1, 4):
-        assert await broker.publish([Draft(topics=("t",), type="m", data="")]) == [number]
+        assert await broker.publish([Publication(topics=("t",), type="m", data="")]) == [number]
         await eventually(lambda number=number: recorder.offsets[-1:] == [number], "delivery")
         await eventually(lambda number=number: tries >= number, "a try")
         assert store.lost_since is None
     monkeypatch.setattr(messages, "collect", collect)
-    await broker.publish([Draft(topics=("t",), type="m", data="")])
+    await broker.publish([Publication(topics=("t",), type="m", data="")])
     await eventually(
         lambda: recorder.letters == [b"hi"], "with the next commit, at the latest a heartbeat, it is taken"
     )
@@ -278,14 +278,14 @@ async def test_mail_that_makes_a_hub_fail_is_over_and_the_next_arrives(
     """At most once: it is neither told again nor does it end anything (W42)."""
     _, recorder = await opened("n1")
     other, _ = await opened("n2")
-    take = recorder.mail
+    take = recorder.on_message
 
-    def mail(body: bytes) -> None:
+    def on_message(body: bytes) -> None:
         if body == b"bad":
             raise ValueError("a fault of the hub")
         take(body)
 
-    monkeypatch.setattr(recorder, "mail", mail)
+    monkeypatch.setattr(recorder, "on_message", on_message)
     for body in (b"bad", b"good"):
         assert await other.send("n1", body)
     await eventually(lambda: recorder.letters == [b"good"], "the next letter")
@@ -360,7 +360,7 @@ async def test_broker_and_store_share_a_file_and_may_close_in_any_order(path: Pa
     await store.close()
     with pytest.raises(Unavailable):
         await SqliteStore(Database(path, clock), clock).get("k")
-    assert await broker.publish([Draft(topics=("t",), type="m", data="")]) == [1]
+    assert await broker.publish([Publication(topics=("t",), type="m", data="")]) == [1]
     assert broker.lineage.older == ()  # it was never closed by both, so it is one epoch
     await broker.close()
 

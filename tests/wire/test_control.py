@@ -13,9 +13,9 @@ from sseal.errors import InvalidInput
 from sseal.wire import (
     MAX_RETRY,
     RESERVED_TYPES,
+    AuthState,
     Decoder,
     Event,
-    Session,
     auth_event,
     bye_event,
     gap_event,
@@ -30,9 +30,9 @@ def _only(frame: bytes) -> Event:
     return event
 
 
-@given(text, text, st.lists(text), st.sampled_from(get_args(Session)))
+@given(text, text, st.lists(text), st.sampled_from(get_args(AuthState)))
 def test_an_auth_event_says_what_it_was_given(
-    connection: str, subject: str, topics: list[str], session: Session
+    connection: str, subject: str, topics: list[str], session: AuthState
 ) -> None:
     """Any text arrives whole and in one event, for it travels as JSON."""
     event = _only(

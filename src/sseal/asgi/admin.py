@@ -40,7 +40,7 @@ class AdminEndpoints:
         del receive
         ask = Ask(scope)
         await self._admin(ask)
-        pages, silent = await self._services.cluster.ask_all(
+        pages, silent = await self._services.rpc.ask_all(
             "connections", subject=ask.single("subject"), after=ask.single("after")
         )
         # Nothing may be listed that lies behind what a page left out.
@@ -56,8 +56,8 @@ class AdminEndpoints:
         ask = Ask(scope)
         admin = await self._admin(ask)
         connection_id = scope["path_params"]["id"]
-        await self._services.cluster.ask(node_of(connection_id), "disconnect", connection=connection_id)
-        self._services.engine.audit.emit(
+        await self._services.rpc.call(node_of(connection_id), "disconnect", connection=connection_id)
+        self._services.node.audit.emit(
             "admin_disconnected", **who(admin), connection=connection_id, address=ask.address
         )
         return Answer(204)
@@ -82,7 +82,7 @@ class AdminEndpoints:
         try:
             ended = await self._services.revoke(revocation)
         finally:
-            self._services.engine.audit.emit(
+            self._services.node.audit.emit(
                 "admin_revoked",
                 **who(admin),
                 kind=revocation.kind,
@@ -97,15 +97,15 @@ class AdminEndpoints:
         """``GET /admin/stats``: the counters of this node."""
         del receive
         await self._admin(Ask(scope))
-        engine = self._services.engine
-        stats = engine.stats
+        node = self._services.node
+        stats = node.stats
         return Answer(
             200,
             StatsAnswer(
-                node=engine.node,
-                position=str(engine.position),
-                streams=len(engine.connections),
-                topics=engine.topic_count,
+                node=node.id,
+                position=str(node.position),
+                streams=len(node.connections),
+                topics=node.topic_count,
                 published=stats.published,
                 delivered=stats.delivered,
                 writes=stats.writes,
@@ -114,9 +114,9 @@ class AdminEndpoints:
                 connects=stats.connects,
                 refused=stats.refused,
                 closed=stats.closed,
-                revocations=len(engine.revocations),
-                audit=engine.audit.counts,
-                credentials_refused=engine.audit.refused,
+                revocations=len(node.revocations),
+                audit=node.audit.counts,
+                credentials_refused=node.audit.refused,
             ),
         )
 

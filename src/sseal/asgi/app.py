@@ -48,7 +48,7 @@ class HubApp:
         self._stop = stop
         self._hosts = HostPolicy(services.settings.allowed_hosts)
         self._body_timeout = services.settings.body_timeout
-        self._audit = services.engine.audit
+        self._audit = services.node.audit
         app: ASGIApp = Router(_routes(services), redirect_slashes=False, default=not_found)
         if services.settings.cors:
             app = CORSMiddleware(
@@ -158,7 +158,7 @@ class _Events:
 
 
 def _routes(services: Services) -> list[Route]:
-    guarded = partial(Guarded, services.engine.stats.refuse)
+    guarded = partial(Guarded, services.node.stats.refuse)
     authenticator = Authenticator(services)
     subscribe = Subscribe(services, authenticator)
     auth = AuthEndpoints(services, authenticator)

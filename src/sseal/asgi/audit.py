@@ -18,7 +18,7 @@ class UnredactedQuery(CredentialInvalid):
     """A token in a query string that would get into logs which nobody redacts."""
 
     def __init__(self) -> None:
-        super().__init__("?token= needs sseal.telemetry.redaction.install()", way="query", kind="place")
+        super().__init__("?token= needs sseal.telemetry.redaction.install()", auth_method="query", kind="place")
 
 
 def redacted_path(scope: Scope) -> str:
@@ -38,7 +38,7 @@ def who(identity: Identity | None) -> dict[str, Any]:
     """Return the fields that say who somebody is and how that was proven."""
     if identity is None:
         return {}
-    return {"subject": identity.subject, "issuer": identity.issuer, "way": identity.way}
+    return {"subject": identity.subject, "issuer": identity.issuer, "auth_method": identity.auth_method}
 
 
 def audit_refusal(error: SsealError, scope: Scope) -> None:
@@ -54,10 +54,15 @@ def audit_refusal(error: SsealError, scope: Scope) -> None:
             audit.emit("ticket_reused", **where)
         case UnredactedQuery():
             audit.emit("query_token_refused", reason="unredacted", **where)
-        case CredentialInvalid(way="password"):
+        case CredentialInvalid(auth_method="password"):
             return  # said by the login
         case CredentialInvalid():
-            what = {"way": error.way or None, "reason": error.kind, "detail": error.reason, "subject": error.subject}
+            what = {
+                "auth_method": error.auth_method or None,
+                "reason": error.kind,
+                "detail": error.reason,
+                "subject": error.subject,
+            }
             audit.emit("credential_refused", **what, **where)
         case CredentialMissing() if _has_token(scope):
             audit.emit("query_token_refused", reason="closed", **where)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.types import Receive, Scope
 
-from ..auth.credential import Way
+from ..auth.credential import AuthMethod
 from ..auth.identity import ISSUER, Grants, Identity, minter
 from ..auth.origin import is_loopback
 from ..auth.revocation import Revocation
@@ -45,7 +45,7 @@ _TICKET: Final = msgspec.json.Decoder(TicketBody)
 _LOGIN: Final = msgspec.json.Decoder(LoginBody)
 _SESSION: Final = msgspec.json.Decoder(SessionBody)
 _REFRESH: Final = msgspec.json.Decoder(RefreshBody)
-_BEARER: frozenset[Way] = frozenset(("bearer",))
+_BEARER: frozenset[AuthMethod] = frozenset(("bearer",))
 
 
 class AuthEndpoints:
@@ -54,7 +54,7 @@ class AuthEndpoints:
     def __init__(self, services: Services, authenticator: Authenticator) -> None:
         self._services = services
         self._authenticator = authenticator
-        self._audit = services.engine.audit
+        self._audit = services.node.audit
         self._guesses = Guesses(services)
 
     async def ticket(self, scope: Scope, receive: Receive) -> Answer:
@@ -100,9 +100,9 @@ class AuthEndpoints:
             subject=account.username,
             issuer=ISSUER,
             grants=account.grants,
-            parents=(f"account:{account.generation}",),
+            parent_ids=(f"account:{account.generation}",),
             issued_at=began,  # what is revoked while the password is checked stays revoked
-            way="password",
+            auth_method="password",
         )
         await self._check_session_rate(identity)
         return await self._new_session(ask, identity)
@@ -146,7 +146,7 @@ class AuthEndpoints:
         connection_id = (await ask.body(receive, _REFRESH, limit=MAX_BODY)).connection
         fresh = await self._authenticator.caller(ask, CALLER)
         self._check_rate("refreshes", fresh)
-        answer = await self._services.cluster.ask(
+        answer = await self._services.rpc.call(
             node_of(connection_id), "refresh", connection=connection_id, identity=msgspec.to_builtins(fresh)
         )
         return Answer(200, RefreshAnswer(expires_at=answer["expires_at"]))
@@ -169,8 +169,8 @@ class AuthEndpoints:
         credential = self._services.policy.find(CALLER, ask.headers)
         if (
             not isinstance(body.token, UnsetType)
-            and "bearer" in self._services.policy.ways
-            and (credential is None or credential.way == "own")
+            and "bearer" in self._services.policy.auth_methods
+            and (credential is None or credential.auth_method == "custom")
         ):
             if not self._services.origins.allows_explicit(ask.caller):
                 raise Forbidden("Origin: this page is not on the hub's list of allowed origins", code="origin_refused")
@@ -206,8 +206,8 @@ class AuthEndpoints:
             grants=grants,
             issued_at=self._services.clock.wall(),
             expires_at=self._services.clock.wall() + self._services.settings.session_ttl,
-            parents=(*(name for name in admin.lineage if not name.startswith("account:")), minter(admin)),
-            way="ticket",
+            parent_ids=(*(name for name in admin.token_ids if not name.startswith("account:")), minter(admin)),
+            auth_method="ticket",
         )
 
     async def _new_session(self, ask: Ask, identity: Identity) -> Answer:
@@ -230,7 +230,7 @@ class AuthEndpoints:
         go on: both sessions are one login, and logging out ends it.
         """
         old = await self._services.sessions.look_up(token)
-        if old is None or self._services.engine.revocations.revoked(old):
+        if old is None or self._services.node.revocations.revoked(old):
             return None
         if not old.same_person(identity):
             await self._end_session(token, ask)

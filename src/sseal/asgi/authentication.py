@@ -10,34 +10,34 @@ from typing import Final
 
 from starlette.requests import HTTPConnection
 
-from ..auth.credential import Credential, LastEventId, Way
+from ..auth.credential import AuthMethod, Credential, LastEventId
 from ..auth.identity import ISSUER as ACCOUNTS
 from ..auth.identity import Identity
 from ..auth.revocation import Revocation
 from ..errors import CredentialExpired, CredentialInvalid, CredentialMissing, Forbidden, Unavailable
-from ..identity_sources.tickets import Passage, SpentTicket, VoidToken
+from ..identity_sources.tickets import RedeemedTicket, SpentTicket, VoidToken
 from ..limits import address_key
 from .audit import UnredactedQuery, redacted_path
 from .requests import Ask
 from .services import Services
 
-__all__ = ["CALLER", "FAILURES", "STREAM", "Admission", "Authenticator"]
+__all__ = ["CALLER", "FAILURES", "STREAM", "AuthResult", "Authenticator"]
 
 FAILURES: Final = "failed-credentials-per-address"
 """The policy of refused credentials, whatever the endpoint."""
 
-STREAM: Final[frozenset[Way]] = frozenset(("bearer", "ticket", "resume", "cookie", "query", "own"))
+STREAM: Final[frozenset[AuthMethod]] = frozenset(("bearer", "ticket", "resume", "cookie", "query", "custom"))
 """The ways good for opening a stream."""
-CALLER: Final[frozenset[Way]] = frozenset(("bearer", "cookie", "own"))
+CALLER: Final[frozenset[AuthMethod]] = frozenset(("bearer", "cookie", "custom"))
 """The ways good for everything else; a ticket or resume token there would renew itself for ever (W13)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
-    """An identity let in to a stream; ``passage`` when it came by ticket or resume token."""
+class AuthResult:
+    """An identity let in to a stream; ``redeemed`` when it came by ticket or resume token."""
 
     identity: Identity
-    passage: Passage | None = None
+    redeemed: RedeemedTicket | None = None
 
 
 class Authenticator:
@@ -46,7 +46,7 @@ class Authenticator:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def caller(self, ask: Ask, ways: frozenset[Way] = CALLER) -> Identity:
+    async def caller(self, ask: Ask, auth_methods: frozenset[AuthMethod] = CALLER) -> Identity:
         """Return who calls an endpoint other than the stream.
 
         :raises CredentialMissing: nobody said who they are.
@@ -55,7 +55,7 @@ class Authenticator:
         """
         self._check_failures(ask)
         try:
-            credential = self._services.policy.find(ways, ask.headers, ask.query)
+            credential = self._services.policy.find(auth_methods, ask.headers, ask.query)
             if credential is None:
                 raise CredentialMissing
             identity = await self._identity(credential, ask)
@@ -103,7 +103,7 @@ class Authenticator:
             STREAM, ask.headers, ask.query, path_ticket=path_ticket, last_event_id=last_event_id
         )
 
-    async def admit(self, ask: Ask, credential: Credential | None, last_event_id: LastEventId | None) -> Admission:
+    async def admit(self, ask: Ask, credential: Credential | None, last_event_id: LastEventId | None) -> AuthResult:
         """Return who opens a stream; errors as in `caller`, and 401 for whatever is wrong with a ticket.
 
         Whether its address was refused too often is for the caller to ask: that spends no ticket (W35).
@@ -116,21 +116,21 @@ class Authenticator:
             self.count_failure(ask)
             raise
 
-    async def _admit(self, ask: Ask, credential: Credential | None, last_event_id: LastEventId | None) -> Admission:
-        if credential is not None and credential.way in ("ticket", "resume"):
-            passage = await self._passage(credential, ask, last_event_id)
+    async def _admit(self, ask: Ask, credential: Credential | None, last_event_id: LastEventId | None) -> AuthResult:
+        if credential is not None and credential.auth_method in ("ticket", "resume"):
+            redeemed = await self._redeem(credential, ask, last_event_id)
             try:
-                return Admission(self._known(ask, await self._alive(passage.identity)), passage)
+                return AuthResult(self._known(ask, await self._alive(redeemed.identity)), redeemed)
             except Unavailable:
-                await self._services.tickets.restore(passage)  # a refusal for now spends no ticket (W35)
+                await self._services.tickets.unredeem(redeemed)  # a refusal for now spends no ticket (W35)
                 raise
         try:
             if credential is None:
                 raise CredentialMissing
-            return Admission(self._known(ask, await self._alive(await self._identity(credential, ask))))
+            return AuthResult(self._known(ask, await self._alive(await self._identity(credential, ask))))
         except CredentialMissing:
             if ask.flag("anonymous"):
-                return Admission(Identity.anonymous())
+                return AuthResult(Identity.anonymous())
             raise
 
     def _known(self, ask: Ask, identity: Identity) -> Identity:
@@ -156,32 +156,34 @@ class Authenticator:
         if not self._services.origins.allows_cookie(ask.caller):
             raise Forbidden(_origin_help(ask), code="origin_refused")
 
-    async def token(self, token: str, way: str) -> Identity:
+    async def token(self, token: str, auth_method: str) -> Identity:
         """Return who a JWT is of that came by some way.
 
         :raises CredentialInvalid: it is not good, or no keys are configured.
         """
-        return await self._alive(await self._verify(token, way))
+        return await self._alive(await self._verify(token, auth_method))
 
-    async def _verify(self, token: str, way: str) -> Identity:
+    async def _verify(self, token: str, auth_method: str) -> Identity:
         """Verify a JWT; whether it is good now is for `_alive` to say."""
         if self._services.bearer is None:
-            raise CredentialInvalid("no keys are configured", way=way, kind="key")
-        identity = await self._services.bearer.verify(token, self._services.clock.wall(), way)
+            raise CredentialInvalid("no keys are configured", auth_method=auth_method, kind="key")
+        identity = await self._services.bearer.verify(token, self._services.clock.wall(), auth_method)
         if identity.issuer == ACCOUNTS and self._services.settings.jwt_issuer != ACCOUNTS:
-            raise CredentialInvalid(f"iss {ACCOUNTS!r} is reserved for own accounts", way=way, kind="claims")
+            raise CredentialInvalid(
+                f"iss {ACCOUNTS!r} is reserved for own accounts", auth_method=auth_method, kind="claims"
+            )
         return identity
 
     async def _identity(self, credential: Credential, ask: Ask) -> Identity:
         if credential.ambient:
             self.check_origin(ask)
-        if credential.way == "own":
+        if credential.auth_method == "custom":
             return await self._own(ask)
-        if credential.way == "cookie" and credential.session:
+        if credential.auth_method == "cookie" and credential.session:
             return await self._services.sessions.find(credential.value)
-        if credential.way == "query" and not self._services.redacted():
+        if credential.auth_method == "query" and not self._services.redacted():
             raise UnredactedQuery
-        return await self._verify(credential.value, credential.way)
+        return await self._verify(credential.value, credential.auth_method)
 
     async def _own(self, ask: Ask) -> Identity:
         authenticate = self._services.authenticate
@@ -195,33 +197,35 @@ class Authenticator:
             identity = replace(identity, issued_at=self._services.clock.wall())
         return identity
 
-    async def _passage(self, credential: Credential, ask: Ask, last_event_id: LastEventId | None) -> Passage:
+    async def _redeem(self, credential: Credential, ask: Ask, last_event_id: LastEventId | None) -> RedeemedTicket:
         if not ask.opens_stream:
             raise CredentialInvalid(
-                "only a script asking for text/event-stream may use it", way=credential.way, kind="place"
+                "only a script asking for text/event-stream may use it",
+                auth_method=credential.auth_method,
+                kind="place",
             )
         tickets, origins = self._services.tickets, self._services.origins
-        if credential.way == "ticket":
+        if credential.auth_method == "ticket":
             try:
                 return await tickets.redeem(credential.value, ask.caller, origins)
             except SpentTicket:
                 if credential.fallback is None:
                     raise
         token = credential.fallback or credential.value
-        ticket = credential.value if credential.way == "ticket" else None
+        ticket = credential.value if credential.auth_method == "ticket" else None
         if last_event_id is None or last_event_id.position is None:
-            raise CredentialInvalid("a resume token without a position", way="resume", kind="position")
-        engine = self._services.engine
-        where = await engine.locate(last_event_id.position)
+            raise CredentialInvalid("a resume token without a position", auth_method="resume", kind="position")
+        node = self._services.node
+        where = await node.locate(last_event_id.position)
         try:
             return await tickets.resume(
                 token,
                 last_event_id.position,
-                engine.broker.lineage,
+                node.broker.lineage,
                 ask.caller,
                 origins,
-                head=max(engine.position.offset, where.offset),
-                revoked=engine.revocations.revoked,
+                head=max(node.position.offset, where.offset),
+                revoked=node.revocations.revoked,
                 ticket=ticket,
             )
         except VoidToken as void:
@@ -230,7 +234,7 @@ class Authenticator:
 
     async def _end_family(self, identity: Identity, ask: Ask) -> None:
         """End every stream of a family whose superseded token was shown: somebody has it who should not."""
-        self._services.engine.audit.emit(
+        self._services.node.audit.emit(
             "family_ended",
             subject=identity.subject,
             issuer=identity.issuer,
@@ -251,19 +255,23 @@ class Authenticator:
         accounts = self._services.accounts
         password = None
         if accounts is not None:
-            password = next((parent for parent in identity.parents if parent.startswith("account:")), None)
+            password = next((parent for parent in identity.parent_ids if parent.startswith("account:")), None)
         if accounts is not None and password is not None and identity.subject is not None:
             account = await accounts.find(identity.subject)
             if account is None or f"account:{account.generation}" != password:
                 what = "the account was removed, or has a new password"
-                raise CredentialInvalid(what, way=identity.way, kind="account", subject=identity.subject)
+                raise CredentialInvalid(
+                    what, auth_method=identity.auth_method, kind="account", subject=identity.subject
+                )
             identity = replace(identity, grants=account.grants)
         if identity.expired(self._services.clock.wall()):
             raise CredentialInvalid(
-                "the identity has expired", way=identity.way, kind="expired", subject=identity.subject
+                "the identity has expired", auth_method=identity.auth_method, kind="expired", subject=identity.subject
             )
-        if self._services.engine.revocations.revoked(identity):
-            raise CredentialInvalid("revoked", way=identity.way, kind="revoked", subject=identity.subject)
+        if self._services.node.revocations.revoked(identity):
+            raise CredentialInvalid(
+                "revoked", auth_method=identity.auth_method, kind="revoked", subject=identity.subject
+            )
         return identity
 
 

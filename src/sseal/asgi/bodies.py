@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from ..publisher import TopicText
 
@@ -159,7 +159,9 @@ class StreamAnswer(Struct, kw_only=True):
     id: str
     subject: str | None
     issuer: str
-    way: Annotated[str, Meta(description="How its identity was proven.", examples=["bearer"])]
+    auth_method: Annotated[str, Meta(description="How its identity was proven.", examples=["bearer"])] = field(
+        name="way"
+    )
     topics: list[str]
     state: str
     direct: Annotated[bool, Meta(description="Whether the hub writes to the socket itself.")]

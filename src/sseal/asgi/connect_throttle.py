@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-__all__ = ["Turnstile"]
+__all__ = ["ConnectThrottle"]
 
 SLICE: Final = 0.002
 """Seconds of connects before other requests get their turn."""
@@ -14,7 +14,7 @@ AT_ONCE: Final = 4
 """Connects released per turn of the loop while others wait: a slice, at some 500 µs each."""
 
 
-class Turnstile:
+class ConnectThrottle:
     """A queue in order of arrival. With nobody in front it costs a look at the clock."""
 
     def __init__(self) -> None:

@@ -27,11 +27,11 @@ class HealthEndpoints:
     async def ready(self, scope: Scope, receive: Receive) -> Answer:
         """``GET /readyz``: a canary went through the broker and back."""
         del scope, receive
-        engine = self._services.engine
-        if engine.draining:
+        node = self._services.node
+        if node.draining:
             raise Unavailable("the hub is shutting down", code="draining", retry_after=5.0)
-        seconds = await engine.canary()
-        return Answer(200, ReadyAnswer(canary_seconds=round(seconds, 6), streams=len(engine.connections)))
+        seconds = await node.canary()
+        return Answer(200, ReadyAnswer(canary_seconds=round(seconds, 6), streams=len(node.connections)))
 
     async def metrics(self, scope: Scope, receive: Receive) -> Answer:
         """``GET /metrics``: Prometheus text; 404 without the package that writes it."""

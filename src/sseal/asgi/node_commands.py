@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from ..auth.identity import Identity
-from ..delivery.node_rpc import Cluster
+from ..delivery.node_rpc import NodeRpc
 from ..errors import Forbidden, NotFound
 from ..stream import reasons
 from ..stream.connection import Connection
@@ -40,9 +40,9 @@ def node_of(connection_id: str) -> str:
 class Commands:
     """The commands of one hub; makes itself known to the cluster."""
 
-    def __init__(self, services: Services, cluster: Cluster) -> None:
+    def __init__(self, services: Services, rpc: NodeRpc) -> None:
         self._services = services
-        cluster.handlers |= {
+        rpc.handlers |= {
             "connections": self.connections,
             "disconnect": self.disconnect,
             "refresh": self.refresh,
@@ -55,7 +55,7 @@ class Commands:
         subject, after = args.get("subject"), args.get("after") or ""
         streams = sorted(
             (key, connection)
-            for key, connection in self._services.engine.connections.items()
+            for key, connection in self._services.node.connections.items()
             if key > after and subject in (None, connection.subscription.identity.subject)
         )
         found: list[dict[str, Any]] = []
@@ -70,13 +70,13 @@ class Commands:
 
     async def disconnect(self, args: Mapping[str, Any]) -> None:
         """End a stream; its client may come back (W37)."""
-        self._services.engine.close(self._stream(args), reasons.KICKED)
+        self._services.node.close(self._stream(args), reasons.KICKED)
 
     async def replace(self, args: Mapping[str, Any]) -> None:
         """End a stream whose subject has opened one too many at another hub (W45)."""
-        connection = self._services.engine.connections.get(str(args["connection"]))
+        connection = self._services.node.connections.get(str(args["connection"]))
         if connection is not None:
-            self._services.engine.close(connection, reasons.REPLACED)
+            self._services.node.close(connection, reasons.REPLACED)
 
     async def refresh(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Extend a live stream with a fresh identity of the same subject, with the rights of now (W21)."""
@@ -88,7 +88,7 @@ class Commands:
         granted = await services.authorizer.subscribe(fresh, list(subscription.topics.names), services.clock.wall())
         if connection.closed_by is not None:
             raise NotFound("the stream has ended")
-        identity = services.engine.refresh(connection, granted)
+        identity = services.node.refresh(connection, granted)
         if identity.family is not None:
             await services.tickets.touch(identity.family, identity)
         return {"expires_at": identity.expires_at}
@@ -96,11 +96,11 @@ class Commands:
     async def supersede(self, args: Mapping[str, Any]) -> None:
         """End the streams of a family that has gone on to another hub (W14), unless it has come back."""
         family, tickets = str(args["family"]), self._services.tickets
-        if await tickets.node_of(family) != self._services.cluster.node:
-            self._services.engine.supersede(family)
+        if await tickets.node_of(family) != self._services.rpc.node_id:
+            self._services.node.supersede(family)
 
     def _stream(self, args: Mapping[str, Any]) -> Connection:
-        connection = self._services.engine.connections.get(str(args["connection"]))
+        connection = self._services.node.connections.get(str(args["connection"]))
         if connection is None:
             raise NotFound("there is no such stream")
         return connection
@@ -111,7 +111,7 @@ class Commands:
             id=connection.id,
             subject=identity.subject,
             issuer=identity.issuer,
-            way=identity.way,
+            auth_method=identity.auth_method,
             topics=list(connection.subscription.topics.names),
             state=connection.state.name.lower(),
             direct=connection.sink is not None and connection.sink.chunked,

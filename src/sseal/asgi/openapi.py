@@ -109,8 +109,8 @@ def _operation(
 
 def _responses(operation: Operation, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
     found = {str(status): _success(success, schemas) for status, success in operation.success.items()}
-    refusals = (*operation.refusals, 421, 500, *((503,) if operation.unavailable else ()))
-    return found | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(refusals)}
+    config_errors = (*operation.config_errors, 421, 500, *((503,) if operation.unavailable else ()))
+    return found | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(config_errors)}
 
 
 def _problems(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _schemes(services: Services) -> dict[str, Any]:
     if policy.jwt_cookie is not None:
         cookie = {"type": "apiKey", "in": "cookie", "name": policy.jwt_cookie, "description": jwt}
         known["cookie"] = ("cookie", cookie)
-    return {name: scheme for name, (way, scheme) in known.items() if way in policy.ways}
+    return {name: scheme for name, (auth_method, scheme) in known.items() if auth_method in policy.auth_methods}
 
 
 _CALLER: Final = ("bearer", "session", "cookie")

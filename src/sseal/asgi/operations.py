@@ -53,7 +53,7 @@ class Operation:
     body_required: bool = True
     examples: Mapping[str, Any] = field(default_factory=dict)
     success: Mapping[int, Success]
-    refusals: tuple[int, ...] = ()
+    config_errors: tuple[int, ...] = ()
     unavailable: bool = True
 
 
@@ -118,7 +118,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         access="stream",
         parameters=_STREAM_PARAMETERS,
         success={200: _STREAM},
-        refusals=_READ,
+        config_errors=_READ,
     ),
     ("GET", "/events/{ticket}"): Operation(
         name="openStreamByTicket",
@@ -126,7 +126,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         summary="Open an event stream with the ticket in the path",
         parameters=(_path("ticket", "A one-time ticket.", "abcdefghijklmnopqrstuvwxyz"), *_STREAM_PARAMETERS),
         success={200: _STREAM},
-        refusals=_READ,
+        config_errors=_READ,
     ),
     ("POST", "/events"): Operation(
         name="publish",
@@ -143,7 +143,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             ],
         },
         success={201: Success(description="In the log.", body=bodies.PublishAnswer)},
-        refusals=(*_WRITE, 409),
+        config_errors=(*_WRITE, 409),
     ),
     ("POST", "/notifications"): Operation(
         name="notify",
@@ -154,7 +154,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=bodies.NotificationBody,
         examples={"message": {"targetUserId": "bob", "message": "lunch?", "type": "chat"}},
         success={200: Success(description="In the log.", body=bodies.NotificationAnswer)},
-        refusals=_WRITE,
+        config_errors=_WRITE,
     ),
     ("POST", "/auth/sse"): Operation(
         name="issueTicket",
@@ -164,11 +164,11 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=bodies.TicketBody,
         body_required=False,
         examples={
-            "own": {"topics": ["user/alice", "public/news"]},
+            "custom": {"topics": ["user/alice", "public/news"]},
             "for somebody": {"subject": "alice", "topics": ["user/alice"], "grants": {"publish": ["user/alice"]}},
         },
         success={201: Success(description="The ticket.", body=bodies.TicketAnswer)},
-        refusals=_WRITE,
+        config_errors=_WRITE,
     ),
     ("POST", "/auth/login"): Operation(
         name="logIn",
@@ -178,7 +178,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=bodies.LoginBody,
         examples={"account": {"username": "alice", "password": "correct horse battery"}},
         success={200: _SESSION},
-        refusals=(*_WRITE, 404),
+        config_errors=(*_WRITE, 404),
     ),
     ("POST", "/auth/session"): Operation(
         name="openSession",
@@ -189,7 +189,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body_required=False,
         examples={"nothing": {}},
         success={200: _SESSION},
-        refusals=_WRITE,
+        config_errors=_WRITE,
     ),
     ("DELETE", "/auth/session"): Operation(
         name="logOut",
@@ -198,7 +198,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         description="Ends the session of the cookie, its streams, and what was derived from it.",
         access="cookie",
         success={204: Success(description="It is over.", media=None, headers=("Set-Cookie",))},
-        refusals=_READ,
+        config_errors=_READ,
     ),
     ("POST", "/auth/refresh"): Operation(
         name="refreshStream",
@@ -208,7 +208,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=bodies.RefreshBody,
         examples={"stream": {"connection": "hub0node.abcdefghijklmnop"}},
         success={200: Success(description="It goes on.", body=bodies.RefreshAnswer)},
-        refusals=(*_WRITE, 404),
+        config_errors=(*_WRITE, 404),
     ),
     ("GET", "/admin/connections"): Operation(
         name="listStreams",
@@ -220,7 +220,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             _query("after", "Go on after this id."),
         ),
         success={200: Success(description="A page.", body=bodies.ConnectionsAnswer)},
-        refusals=_READ,
+        config_errors=_READ,
     ),
     ("DELETE", "/admin/connections/{id}"): Operation(
         name="endStream",
@@ -229,7 +229,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         access="caller",
         parameters=(_path("id", "The stream's id.", "hub0node.abcdefghijklmnop"),),
         success={204: Success(description="It is over.", media=None)},
-        refusals=(*_READ, 404),
+        config_errors=(*_READ, 404),
     ),
     ("POST", "/admin/revocations"): Operation(
         name="revoke",
@@ -239,7 +239,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=bodies.RevocationBody,
         examples={"subject": {"subject": "bob"}, "token": {"jti": "7c9e6679"}},
         success={201: Success(description="Revoked.", body=bodies.RevocationAnswer)},
-        refusals=_WRITE,
+        config_errors=_WRITE,
     ),
     ("GET", "/admin/stats"): Operation(
         name="readStats",
@@ -247,7 +247,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         summary="Read the counters of this hub",
         access="caller",
         success={200: Success(description="The counters.", body=bodies.StatsAnswer)},
-        refusals=_READ,
+        config_errors=_READ,
     ),
     ("GET", "/healthz"): Operation(
         name="checkHealth",
@@ -267,7 +267,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         tag="health",
         summary="Prometheus metrics",
         success={200: Success(description="The metrics; 404 where they are off.", media="text/plain")},
-        refusals=(404,),
+        config_errors=(404,),
     ),
     ("GET", "/openapi.json"): Operation(
         name="readDocument",

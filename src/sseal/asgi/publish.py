@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope
 
 from ..auth.identity import Identity
 from ..errors import Forbidden, InvalidInput, TooLarge
-from ..publisher import EventBody, body_to_draft, draft
-from ..storage import Draft
+from ..publisher import EventBody, body_to_draft, publication
+from ..storage import Publication
 from ..topics import MAX_TOPIC_LENGTH, user_topic
 from .authentication import Authenticator
 from .bodies import NotificationAnswer, NotificationBody, PublishAnswer
@@ -43,7 +43,7 @@ class PublishEndpoints:
             raise InvalidInput("body", "must hold at least one event")
         if len(items) > limits.batch:
             raise TooLarge("body", f"holds {len(items)} events, at most {limits.batch} are allowed")
-        drafts = [
+        publications = [
             body_to_draft(
                 item,
                 scope=(identity.issuer, str(identity.subject)),
@@ -53,9 +53,9 @@ class PublishEndpoints:
             )
             for index, item in enumerate(items)
         ]
-        self._check_grants(identity, drafts)
-        self._spend(identity, len(drafts))
-        positions = await self._services.engine.publish(drafts, wait=False)
+        self._check_grants(identity, publications)
+        self._spend(identity, len(publications))
+        positions = await self._services.node.publish(publications, wait=False)
         return Answer(201, PublishAnswer(ids=[str(position) for position in positions]))
 
     async def notifications(self, scope: Scope, receive: Receive) -> Answer:
@@ -75,22 +75,22 @@ class PublishEndpoints:
             "sender": identity.subject,
         }
         try:
-            made = draft(user_topic(body.target), content, event=body.type, limits=limits)
+            made = publication(user_topic(body.target), content, event=body.type, limits=limits)
         except InvalidInput as error:
             field = {"topic": "targetUserId", "event": "type", "data": "message"}.get(error.field, error.field)
             raise type(error)(field, error.problem) from None
         self._check_grants(identity, [made])
         self._spend(identity, 1)
-        (position,) = await self._services.engine.publish([made], wait=False)
+        (position,) = await self._services.node.publish([made], wait=False)
         return Answer(200, NotificationAnswer(id=str(position)))
 
     def _spend(self, identity: Identity, events: int) -> None:
         rate = self._services.settings.limits.publishes_per_minute_per_subject
         self._services.quotas.spend("publishes-per-subject", rate, identity.issuer, str(identity.subject), by=events)
 
-    def _check_grants(self, identity: Identity, drafts: list[Draft]) -> None:
+    def _check_grants(self, identity: Identity, publications: list[Publication]) -> None:
         granted = identity.grants.bound("publish", identity.subject)
-        topics = dict.fromkeys(topic for item in drafts for topic in item.topics)
+        topics = dict.fromkeys(topic for item in publications for topic in item.topics)
         refused = [topic for topic in topics if not any(pattern.matches(topic) for pattern in granted)]
         if refused:
             raise Forbidden("not allowed to publish to: " + ", ".join(refused), refused=refused, code="topic_refused")

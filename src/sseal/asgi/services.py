@@ -14,11 +14,11 @@ from ..auth.origin import OriginPolicy
 from ..auth.revocation import Revocation
 from ..authorizer import Authorizer
 from ..clock import Clock
-from ..delivery.node import Engine
-from ..delivery.node_rpc import Cluster
+from ..delivery.node import Node
+from ..delivery.node_rpc import NodeRpc
 from ..delivery.quotas import Quotas
 from ..hub_settings import HubSettings
-from ..identity_sources.sessions import Sessions
+from ..identity_sources.sessions import LoginSessions
 from ..identity_sources.tickets import Tickets
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Authenticate = Callable[[HTTPConnection], Awaitable[Identity | None]]
 class TokenVerifier(Protocol):
     """Whoever can turn a JWT into an identity."""
 
-    async def verify(self, token: str, now: float, way: str = "bearer") -> Identity:
+    async def verify(self, token: str, now: float, auth_method: str = "bearer") -> Identity:
         """Verify; see `sseal.identity_sources.bearer.Bearer.verify`."""
         ...
 
@@ -44,14 +44,14 @@ class Services:
 
     settings: HubSettings
     clock: Clock
-    engine: Engine
+    node: Node
     policy: CredentialPolicy
     origins: OriginPolicy
     authorizer: Authorizer
     tickets: Tickets
-    sessions: Sessions
+    sessions: LoginSessions
     revoke: Callable[[Revocation], Awaitable[int]]
-    cluster: Cluster
+    rpc: NodeRpc
     count: Callable[[str, float, int], Awaitable[int]]
     quotas: Quotas
     bearer: TokenVerifier | None = None

@@ -21,7 +21,7 @@ from ..errors import (
     TooManyRequests,
     Unavailable,
 )
-from ..identity_sources.tickets import Passage
+from ..identity_sources.tickets import RedeemedTicket
 from ..limits import address_key
 from ..position import Resolution
 from ..stream import reasons
@@ -30,7 +30,7 @@ from ..subscription import Subscription
 from ..topics import Pattern
 from .audit import audit_refusal
 from .authentication import FAILURES, Authenticator
-from .connect_throttle import Turnstile
+from .connect_throttle import ConnectThrottle
 from .requests import Ask, ClientGone
 from .responses import HARDENING, problem, refusal
 from .services import Services
@@ -56,7 +56,7 @@ class Subscribe:
     def __init__(self, services: Services, authenticator: Authenticator) -> None:
         self._services = services
         self._authenticator = authenticator
-        self._turnstile = Turnstile()
+        self._throttle = ConnectThrottle()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request with a stream, or say why not."""
@@ -66,27 +66,27 @@ class Subscribe:
                 raise CredentialMissing("HEAD authenticates nothing")
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{scope['method']} is not allowed here")
-            await self._turnstile.enter()
+            await self._throttle.enter()
             ask = Ask(scope)
             if (unavailable := scope.get("sseal.unavailable")) is not None:
                 raise unavailable  # the hub has not started; see HubApp
             connection = await self._open(ask, scope.get("path_params", {}).get("ticket"))
         except (TooManyRequests, Unavailable) as error:
-            self._services.engine.stats.refuse(error.code)
+            self._services.node.stats.refuse(error.code)
             audit_refusal(error, scope)
             if ask is not None and ask.native:
                 await self._transient(error, scope, send)
             else:
                 await problem(error)(scope, receive, send)
         except SsealError as error:
-            self._services.engine.stats.refuse(error.code)
+            self._services.node.stats.refuse(error.code)
             ticket = scope.get("path_params", {}).get("ticket")
             await refusal(error, scope, allow="GET, HEAD" if ticket else "GET, HEAD, POST")(scope, receive, send)
         except ClientGone:
             pass
         except Exception:
             logger.exception("a stream could not be opened")
-            self._services.engine.stats.refuse(SsealError.code)
+            self._services.node.stats.refuse(SsealError.code)
             await problem(SsealError("the request failed; the log says why"))(scope, receive, send)
         else:
             await self._stream(connection, scope, receive, send)
@@ -104,76 +104,79 @@ class Subscribe:
         credential = self._authenticator.find(ask, path_ticket=path_ticket, last_event_id=last_event_id)
         await self._check_room(ask, credential)
         admission = await self._authenticator.admit(ask, credential, last_event_id)
-        identity, passage = admission.identity, admission.passage
+        identity, redeemed = admission.identity, admission.redeemed
         try:
-            self._check_rate(identity, passage)
+            self._check_rate(identity, redeemed)
             if pinned is not None and pinned != identity.subject:
                 raise CredentialInvalid(
-                    "another subject than the one pinned", way=identity.way, kind="subject", subject=identity.subject
+                    "another subject than the one pinned",
+                    auth_method=identity.auth_method,
+                    kind="subject",
+                    subject=identity.subject,
                 )
-            subscription = await self._subscription(identity, passage, topics)
-            return await self._enter(ask, subscription, passage, last_event_id, envelope)
+            subscription = await self._subscription(identity, redeemed, topics)
+            return await self._enter(ask, subscription, redeemed, last_event_id, envelope)
         except (TooManyRequests, Unavailable):
-            if passage is not None:
-                await self._services.tickets.restore(passage)
+            if redeemed is not None:
+                await self._services.tickets.unredeem(redeemed)
             raise
 
     async def _enter(
         self,
         ask: Ask,
         subscription: Subscription,
-        passage: Passage | None,
+        redeemed: RedeemedTicket | None,
         last_event_id: LastEventId | None,
         envelope: bool,
     ) -> Connection:
         """Make the stream, give it room, and put it into the hub."""
-        engine = self._services.engine
-        await engine.listen(subscription)
+        node = self._services.node
+        await node.listen(subscription)
         try:
-            connection = await self._connection(ask, subscription, passage, last_event_id, envelope)
-            epoch = engine.position.epoch
-            if not engine.replayable(connection):
+            connection = await self._connection(ask, subscription, redeemed, last_event_id, envelope)
+            epoch = node.position.epoch
+            if not node.replayable(connection):
                 raise Unavailable("what this stream missed cannot be read now", code="broker_lost", retry_after=2.0)
-            if passage is not None and passage.ticket is not None:
-                await self._services.tickets.start_family(passage, engine.start_of(connection))
-            if epoch != engine.position.epoch:
+            if redeemed is not None and redeemed.ticket is not None:
+                await self._services.tickets.start_family(redeemed, node.start_of(connection))
+            if epoch != node.position.epoch:
                 raise Unavailable("the log is in a new epoch", code="new_epoch")  # the stream's place is of the old
             family = subscription.identity.family
-            engine.supersede(family, connection)  # before room is made: it takes the place of its own old stream
+            node.supersede(family, connection)  # before room is made: it takes the place of its own old stream
             self._services.quotas.make_room(connection)
             if (refused := self._full(ask.address)) is not None:
                 raise refused  # others came in while we were asking who this is
-            engine.enter(connection)
+            node.enter(connection)
         except BaseException:
-            engine.unlisten(subscription)
+            node.unlisten(subscription)
             raise
-        if passage is not None and passage.ticket is None and family is not None:
+        if redeemed is not None and redeemed.ticket is None and family is not None:
             await self._check_still_here(connection, family)
-            if passage.left not in ("", engine.node):
-                self._services.cluster.tell(passage.left, "supersede", family=family)
+            if redeemed.previous_node not in ("", node.id):
+                self._services.rpc.cast(redeemed.previous_node, "supersede", family=family)
         return connection
 
     async def _check_still_here(self, connection: Connection, family: str) -> None:
         """End a resumed stream whose family went on to another hub before this one had entered (W14)."""
-        engine = self._services.engine
+        node = self._services.node
         try:
-            here = await self._services.tickets.node_of(family) == engine.node
+            here = await self._services.tickets.node_of(family) == node.id
         except BaseException:
-            engine.leave(connection, reasons.UNAVAILABLE)
+            node.leave(connection, reasons.UNAVAILABLE)
             raise
         if not here:
-            engine.leave(connection, reasons.SUPERSEDED)
-            raise CredentialInvalid("its stream has gone on at another hub", way="resume", kind="superseded")
+            node.leave(connection, reasons.SUPERSEDED)
+            raise CredentialInvalid("its stream has gone on at another hub", auth_method="resume", kind="superseded")
 
     async def _check_room(self, ask: Ask, credential: Credential | None) -> None:
         """Refuse for now what cannot be served now; spends no ticket (W35)."""
-        engine, limits, quotas = self._services.engine, self._services.settings.limits, self._services.quotas
+        node, limits, quotas = self._services.node, self._services.settings.limits, self._services.quotas
         address, key = ask.address, address_key(ask.address)
         connects, failures = limits.connects_per_minute_per_address, limits.failures_per_minute_per_address
         refused: SsealError | None
-        if engine.draining:
+        if node.draining:
             refused = Unavailable("the hub is shutting down", code="draining", retry_after=2.0)
-        elif engine.cut_off:
+        elif node.isolated:
             refused = Unavailable("the hub cannot hear of revocations now", code="cut_off", retry_after=2.0)
         elif (refused := self._full(address)) is not None:
             pass
@@ -184,31 +187,33 @@ class Subscribe:
         elif not quotas.rates.hit(connects, "connects-per-address", key):
             refused = quotas.exceeded("connects-per-address", connects)
         if refused is not None:
-            if credential is not None and credential.way == "ticket" and ask.opens_stream:
-                await self._services.tickets.spare(credential.value)
+            if credential is not None and credential.auth_method == "ticket" and ask.opens_stream:
+                await self._services.tickets.extend(credential.value)
             raise refused
 
     def _full(self, address: str) -> SsealError | None:
         """Return why one more stream has no room, None if it has."""
-        engine, limits = self._services.engine, self._services.settings.limits
-        if limits.streams and len(engine.connections) >= limits.streams:
+        node, limits = self._services.node, self._services.settings.limits
+        if limits.streams and len(node.connections) >= limits.streams:
             return Unavailable("the hub is full", code="full", retry_after=5.0)
         return self._services.quotas.full(address)
 
-    def _check_rate(self, identity: Identity, passage: Passage | None) -> None:
+    def _check_rate(self, identity: Identity, redeemed: RedeemedTicket | None) -> None:
         """Limit a subject's connects; a fresh ticket is exempt, it was counted when it was issued."""
-        if identity.subject is None or (passage is not None and passage.ticket is not None):
+        if identity.subject is None or (redeemed is not None and redeemed.ticket is not None):
             return
         rate = self._services.settings.limits.connects_per_minute_per_subject
         self._services.quotas.spend("connects-per-subject", rate, identity.issuer, identity.subject)
 
-    async def _subscription(self, identity: Identity, passage: Passage | None, topics: list[str]) -> Subscription:
+    async def _subscription(
+        self, identity: Identity, redeemed: RedeemedTicket | None, topics: list[str]
+    ) -> Subscription:
         """Ask the authorizer, with the rights of now; a ticket bounds what may be asked for (W41)."""
         authorizer, now = self._services.authorizer, self._services.clock.wall()
-        if passage is None:
+        if redeemed is None:
             return await authorizer.subscribe(identity, topics, now)
-        bound = [Pattern.parse(text) for text in passage.topics]
-        asked = authorizer.parse(identity, topics or passage.topics)
+        bound = [Pattern.parse(text) for text in redeemed.topics]
+        asked = authorizer.parse(identity, topics or redeemed.topics)
         outside = [name for name, pattern in asked.items() if not any(b.covers(pattern) for b in bound)]
         if outside:
             raise Forbidden("the ticket is not for: " + ", ".join(outside), refused=outside, code="topic_refused")
@@ -218,26 +223,26 @@ class Subscribe:
         self,
         ask: Ask,
         subscription: Subscription,
-        passage: Passage | None,
+        redeemed: RedeemedTicket | None,
         last_event_id: LastEventId | None,
         envelope: bool,
     ) -> Connection:
         """Translate the presented position and make the stream, not yet entered."""
-        engine = self._services.engine
+        node = self._services.node
         presented = None if last_event_id is None else last_event_id.position
         if presented is not None:
-            where = await engine.locate(presented)
+            where = await node.locate(presented)
         else:
-            start = engine.head_of(subscription).offset
+            start = node.head_of(subscription).offset
             where = Resolution(start, None if last_event_id is None else "unknown_position")
         return Connection(
-            engine.new_connection_id(),
+            node.new_connection_id(),
             subscription,
             where.offset,
             presented=presented,
             gap=where.reason,
             from_oldest=where.oldest,
-            token=None if passage is None else passage.token.encode(),
+            token=None if redeemed is None else redeemed.token.encode(),
             envelope=envelope,
             address=ask.address,
             opened_at=self._services.clock.monotonic(),
@@ -245,10 +250,10 @@ class Subscribe:
 
     async def _stream(self, connection: Connection, scope: Scope, receive: Receive, send: Send) -> None:
         """Send head and first body; then the hub owns the transport, or this task serves the plain path."""
-        engine = self._services.engine
+        node = self._services.node
         owned = False
         try:
-            first = engine.opening(connection)
+            first = node.opening(connection)
             await send({"type": "http.response.start", "status": 200, "headers": _head(scope)})
             direct = scope.get("extensions", {}).get("sseal.direct")
             if direct is not None:
@@ -256,20 +261,20 @@ class Subscribe:
                 owned = self._own(connection, await direct.detach(first))
                 first = b""
             if not owned:
-                sink = PlainSink(first, engine, connection, cut=getattr(direct, "abort", None))
-                engine.attach(connection, sink)
+                sink = PlainSink(first, node, connection, cut=getattr(direct, "abort", None))
+                node.attach(connection, sink)
                 await sink.run(receive, send)
         finally:
             if not owned:
-                engine.leave(connection, reasons.CLIENT_GONE)
+                node.leave(connection, reasons.CLIENT_GONE)
 
     def _own(self, connection: Connection, sink: Any) -> bool:
         """Take the direct sink over, if there is one."""
         if sink is None:
             return False
-        engine = self._services.engine
-        sink.begin(engine, connection)
-        engine.attach(connection, sink)
+        node = self._services.node
+        sink.begin(node, connection)
+        node.attach(connection, sink)
         return True
 
     async def _transient(self, error: TooManyRequests | Unavailable, scope: Scope, send: Send) -> None:

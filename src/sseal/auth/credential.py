@@ -10,10 +10,10 @@ from typing import Final, Literal
 from ..errors import InvalidInput
 from ..position import Position
 
-__all__ = ["WAYS", "Credential", "CredentialPolicy", "LastEventId", "Way"]
+__all__ = ["AUTH_METHODS", "AuthMethod", "Credential", "CredentialPolicy", "LastEventId"]
 
-Way = Literal["bearer", "ticket", "resume", "cookie", "query", "own"]
-WAYS: Final[tuple[Way, ...]] = ("bearer", "ticket", "resume", "cookie", "query", "own")
+AuthMethod = Literal["bearer", "ticket", "resume", "cookie", "query", "custom"]
+AUTH_METHODS: Final[tuple[AuthMethod, ...]] = ("bearer", "ticket", "resume", "cookie", "query", "custom")
 """All ways in, in the order in which they are looked for."""
 
 _RESUME = re.compile(r"([a-z2-7]{26})_([a-z0-9]{8}-[0-9]{1,16})", re.ASCII)
@@ -51,7 +51,7 @@ class Credential:
     :param fallback: for a ticket: the resume token beside it, good only if of the ticket's own family.
     """
 
-    way: Way
+    auth_method: AuthMethod
     value: str
     session: bool = False
     fallback: str | None = None
@@ -59,7 +59,7 @@ class Credential:
     @property
     def ambient(self) -> bool:
         """Whether the browser adds it by itself, so that the Origin rule must decide."""
-        return self.way in ("cookie", "own")
+        return self.auth_method in ("cookie", "custom")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +71,13 @@ class CredentialPolicy:
     :param jwt_cookie: name of the app's cookie that holds a JWT, None for none.
     """
 
-    ways: frozenset[Way]
+    auth_methods: frozenset[AuthMethod]
     session_cookie: str
     jwt_cookie: str | None = None
 
     def find(
         self,
-        accepted: frozenset[Way],
+        accepted: frozenset[AuthMethod],
         headers: Iterable[tuple[bytes, bytes]],
         query: Sequence[tuple[str, str]] = (),
         *,
@@ -88,22 +88,22 @@ class CredentialPolicy:
 
         :raises InvalidInput: two Authorization headers, two tickets or tokens, or one cookie name twice.
         """
-        ways = self.ways & accepted
+        auth_methods = self.auth_methods & accepted
         authorization = [value for name, value in headers if name == b"authorization"]
         if len(authorization) > 1:
             raise InvalidInput("Authorization", "stands twice; send one header")
-        if "bearer" in ways and authorization and (token := _bearer(authorization[0])) is not None:
+        if "bearer" in auth_methods and authorization and (token := _bearer(authorization[0])) is not None:
             return Credential("bearer", token)
-        resume = last_event_id.token if last_event_id is not None and "resume" in ways else None
-        if "ticket" in ways and (ticket := _single(query, "ticket", path_ticket)) is not None:
+        resume = last_event_id.token if last_event_id is not None and "resume" in auth_methods else None
+        if "ticket" in auth_methods and (ticket := _single(query, "ticket", path_ticket)) is not None:
             return Credential("ticket", ticket, fallback=resume)
         if resume is not None:
             return Credential("resume", resume)
-        if "cookie" in ways and (cookie := self._cookie(headers)) is not None:
+        if "cookie" in auth_methods and (cookie := self._cookie(headers)) is not None:
             return cookie
-        if "query" in ways and (token := _single(query, "token")) is not None:
+        if "query" in auth_methods and (token := _single(query, "token")) is not None:
             return Credential("query", token)
-        return Credential("own", "") if "own" in ways else None
+        return Credential("custom", "") if "custom" in auth_methods else None
 
     def _cookie(self, headers: Iterable[tuple[bytes, bytes]]) -> Credential | None:
         found: dict[str, list[str]] = {}

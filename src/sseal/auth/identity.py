@@ -83,8 +83,8 @@ class Identity:
     issued_at: float = 0.0
     expires_at: float | None = None
     token_id: str | None = None
-    parents: tuple[str, ...] = ()
-    way: str = "own"
+    parent_ids: tuple[str, ...] = ()
+    auth_method: str = "custom"
     family: str | None = None
 
     def __post_init__(self) -> None:
@@ -95,13 +95,13 @@ class Identity:
             moment = getattr(self, name)
             if moment is not None and not 0 <= moment <= MAX_TIME:
                 raise InvalidInput(name, f"must be Unix seconds up to the year 9999, not {moment!r}")
-        if self.subject is None and self.way != "anonymous":
+        if self.subject is None and self.auth_method != "anonymous":
             raise InvalidInput("subject", "only the anonymous identity has none")
 
     @classmethod
     def anonymous(cls) -> Identity:
         """Return the identity of somebody who asked to be nobody."""
-        return cls(subject=None, way="anonymous")
+        return cls(subject=None, auth_method="anonymous")
 
     @property
     def topic(self) -> str | None:
@@ -109,24 +109,24 @@ class Identity:
         return None if self.subject is None else user_topic(self.subject)
 
     @property
-    def lineage(self) -> tuple[str, ...]:
+    def token_ids(self) -> tuple[str, ...]:
         """Every token id whose revocation ends this identity: its own and its parents'."""
-        return self.parents if self.token_id is None else (*self.parents, self.token_id)
+        return self.parent_ids if self.token_id is None else (*self.parent_ids, self.token_id)
 
     def same_person(self, other: Identity) -> bool:
         """Tell whether both are the same subject of the same issuer."""
         return (self.issuer, self.subject) == (other.issuer, other.subject)
 
     def derive(
-        self, *, way: str, token_id: str | None, expires_at: float | None, family: str | None = None
+        self, *, auth_method: str, token_id: str | None, expires_at: float | None, family: str | None = None
     ) -> Identity:
         """Return the identity of a credential derived from this one; it never outlives its parent."""
         ends = [moment for moment in (self.expires_at, expires_at) if moment is not None]
         return replace(
             self,
-            way=way,
+            auth_method=auth_method,
             token_id=token_id,
-            parents=self.lineage,
+            parent_ids=self.token_ids,
             expires_at=min(ends) if ends else None,
             family=family,
         )

@@ -168,7 +168,7 @@ class JwtVerifier:
         self._ring = _Ring.of((*self._static, *keys), self._allowed)
         return len(keys)
 
-    def verify(self, token: str, now: float, *, way: str = "bearer") -> Identity:
+    def verify(self, token: str, now: float, *, auth_method: str = "bearer") -> Identity:
         """Return who the token says, if all of it is good at ``now`` (Unix seconds).
 
         :raises UnknownKey: its ``kid`` matches no key and no unnamed key fits.
@@ -176,9 +176,9 @@ class JwtVerifier:
         :raises CredentialInvalid: anything else.
         """
         try:
-            return self._identity(self._claims(token), now, way)
+            return self._identity(self._claims(token), now, auth_method)
         except CredentialInvalid as error:
-            error.way = way
+            error.auth_method = auth_method
             raise
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -218,7 +218,7 @@ class JwtVerifier:
             raise CredentialInvalid(f"there is no key for {alg}", kind="key")
         raise CredentialInvalid("the signature is wrong", kind="signature")
 
-    def _identity(self, claims: dict[str, Any], now: float, way: str) -> Identity:
+    def _identity(self, claims: dict[str, Any], now: float, auth_method: str) -> Identity:
         """Check the claims; the end comes last, so that "expired" says all else is good."""
         exp, nbf, iat = (_seconds(claims, name) for name in ("exp", "nbf", "iat"))
         if exp is None:
@@ -246,7 +246,7 @@ class JwtVerifier:
             issued_at=max(0.0, (iat or 0.0) - self._leeway),
             expires_at=exp + self._leeway,
             token_id=None if jti is None else f"jti:{jti}",
-            way=way,
+            auth_method=auth_method,
         )
 
     def _check_audience(self, claims: dict[str, Any]) -> None:

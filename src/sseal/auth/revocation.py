@@ -40,14 +40,14 @@ class Revocation:
     def concerns(self, identity: Identity) -> bool:
         """Tell whether this revocation ends that identity."""
         if self.kind == "token":
-            return self.value in identity.lineage
+            return self.value in identity.token_ids
         if self.kind == "family":
             return identity.family == self.value
         if identity.issued_at > self.at:
             return False
         if identity.subject == self.value and self.issuer in (None, identity.issuer):
             return True
-        return any(self._minted(parent) for parent in identity.parents)
+        return any(self._minted(parent) for parent in identity.parent_ids)
 
     def _minted(self, parent: str) -> bool:
         """Tell whether a parent names the revoked subject as the admin who minted."""
@@ -84,13 +84,13 @@ class RevocationSet:
 
     def revoked(self, identity: Identity) -> bool:
         """Tell whether any revocation concerns this identity."""
-        if self._tokens and any(token in self._tokens for token in identity.lineage):
+        if self._tokens and any(token in self._tokens for token in identity.token_ids):
             return True
         if identity.family is not None and identity.family in self._families:
             return True
         if identity.subject is None or not self._subjects:
             return False
-        minters = filter(None, map(minted_by, identity.parents))
+        minters = filter(None, map(minted_by, identity.parent_ids))
         names = {identity.subject, *(subject for _, subject in minters)}
         return any(entry.concerns(identity) for name in names for entry in self._subjects.get(name, ()))
 

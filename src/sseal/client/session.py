@@ -15,7 +15,7 @@ The rules, most of them the HTML standard's (sections 9.2.3 and 9.2.4), some str
 - A ``bye`` ends the stream there and then: with ``reconnect`` false for good, else until the reconnection time is
   over. The longest reconnection time there is means the same as ``reconnect`` false (W37), for it can be all that
   came through. After ``auth: expired`` the next connection wants a fresh credential.
-- Silence longer than three heartbeats is the network's fault: the shell reports it with `Session.lost`.
+- Silence longer than three heartbeats is the network's fault: the shell reports it with `ReaderSession.lost`.
 - An event over the decoder's bound is the end: it would come again after every reconnect.
 """
 
@@ -43,8 +43,8 @@ __all__ = [
     "Gap",
     "GiveUp",
     "Input",
+    "ReaderSession",
     "Reconnect",
-    "Session",
     "State",
     "StreamClosed",
     "StreamIdentity",
@@ -199,7 +199,7 @@ class GiveUp:
 Action = Deliver | Control | Reconnect | GiveUp
 
 
-class Session:
+class ReaderSession:
     """The rules above, applied to what one shell reports.
 
     Every method returns the actions to take, in order. What does not fit the state (a late end of a connection

@@ -1,4 +1,4 @@
-"""The shell around `Session`: connections by httpx2, waiting, and an iterator of events.
+"""The shell around `ReaderSession`: connections by httpx2, waiting, and an iterator of events.
 
 All of it happens in one task at a time, started by whoever iterates and left running when that is cancelled. So
 ``asyncio.timeout`` around the next event costs no connection and loses nothing.
@@ -30,8 +30,8 @@ from .session import (
     Deliver,
     Gap,
     GiveUp,
+    ReaderSession,
     Reconnect,
-    Session,
     State,
     StreamClosed,
     StreamIdentity,
@@ -99,7 +99,7 @@ def connect(
         fixed["Origin"] = origin
     secret = token is not None or "authorization" in fixed or "cookie" in fixed
     return EventStream(
-        Session(last_event_id=last_event_id or "", max_event=max_event, backoff=backoff),
+        ReaderSession(last_event_id=last_event_id or "", max_event=max_event, backoff=backoff),
         _Door(
             HubAddress(url, secret=secret, insecure=insecure), calls.check_topics(topics), token, ticket, dict(fixed)
         ),
@@ -171,7 +171,7 @@ class EventStream:
 
     def __init__(
         self,
-        session: Session,
+        session: ReaderSession,
         door: _Door,
         *,
         http: httpx2.AsyncClient | None,

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..clock import Clock
 from ..errors import Unavailable
-from ..storage import CANARY_ROOT, Broker, Draft
+from ..storage import CANARY_ROOT, Broker, Publication
 
 __all__ = ["Canary"]
 
@@ -38,7 +38,7 @@ class Canary:
         self._turn = asyncio.Lock()
         self._awaited: dict[int, asyncio.Future[None]] = {}
 
-    async def fly(self) -> float:
+    async def probe(self) -> float:
         """Send one event through the log and back; return how long it took, in seconds.
 
         :raises Unavailable: it has not come back in time; says since when none has.
@@ -61,13 +61,13 @@ class Canary:
         self._last, self._lost = (now, now - start), None
         return now - start
 
-    def landed(self, offset: int) -> None:
+    def on_received(self, offset: int) -> None:
         """Say that the log has handed out a canary, this one's or another's."""
         if (waiting := self._awaited.pop(offset, None)) is not None and not waiting.done():
             waiting.set_result(None)
 
     async def _there_and_back(self) -> None:
-        (offset,) = await self._broker.publish([Draft(topics=(self.topic,), type="canary", data="", ttl=1.0)])
+        (offset,) = await self._broker.publish([Publication(topics=(self.topic,), type="canary", data="", ttl=1.0)])
         if self._head() < offset:
             waiting = self._awaited.setdefault(offset, asyncio.get_running_loop().create_future())
             try:

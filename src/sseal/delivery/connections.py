@@ -10,7 +10,7 @@ from ..auth.revocation import Revocation
 from ..limits import address_key
 from ..stream.connection import Connection
 
-__all__ = ["Registry", "Whose"]
+__all__ = ["Connections", "Whose"]
 
 Whose = tuple[str, ...]
 """Whose streams: ``("subject", issuer, subject)``, or ``("address", key)`` with a key of `address_key`."""
@@ -55,7 +55,7 @@ class _Index(Generic[_Key]):
         return len(known) if isinstance(known, dict) else int(known is not None)
 
 
-class Registry:
+class Connections:
     """Streams by id, subject, token id, resume family and client address. One that leaves leaves nothing behind.
 
     :ivar by_id: all of them, oldest first.
@@ -66,7 +66,7 @@ class Registry:
         self.by_id: dict[str, Connection] = {}
         self._by_person: _Index[tuple[str, str]] = _Index()
         self._by_subject: _Index[str] = _Index()
-        self._by_lineage: _Index[str] = _Index()
+        self._by_token_id: _Index[str] = _Index()
         self._by_minter: _Index[str] = _Index()
         self._by_family: _Index[str] = _Index()
         self._by_address: dict[str, int] = {}
@@ -81,7 +81,7 @@ class Registry:
             self._by_subject.add(identity.subject, connection)
         if identity.family is not None:
             self._by_family.add(identity.family, connection)
-        self.add_lineage(connection)
+        self.add_token_ids(connection)
         if connection.address:
             key = address_key(connection.address)
             self._by_address[key] = self._by_address.get(key, 0) + 1
@@ -97,7 +97,7 @@ class Registry:
             self._by_subject.remove(identity.subject, connection)
         if identity.family is not None:
             self._by_family.remove(identity.family, connection)
-        self.remove_lineage(connection)
+        self.remove_token_ids(connection)
         if connection.address:
             key = address_key(connection.address)
             self._by_address[key] -= 1
@@ -106,17 +106,17 @@ class Registry:
         if self.moved is not None:
             self.moved |= dict.fromkeys(_whose(connection))
 
-    def add_lineage(self, connection: Connection) -> None:
+    def add_token_ids(self, connection: Connection) -> None:
         """Let a stream be found by what it was derived from, which a refresh changes."""
-        for token in connection.subscription.identity.lineage:
-            self._by_lineage.add(token, connection)
+        for token in connection.subscription.identity.token_ids:
+            self._by_token_id.add(token, connection)
             if (minted := minted_by(token)) is not None:
                 self._by_minter.add(minted[1], connection)
 
-    def remove_lineage(self, connection: Connection) -> None:
+    def remove_token_ids(self, connection: Connection) -> None:
         """Let it be found so no more; called while the stream still has that identity."""
-        for token in connection.subscription.identity.lineage:
-            self._by_lineage.remove(token, connection)
+        for token in connection.subscription.identity.token_ids:
+            self._by_token_id.remove(token, connection)
             if (minted := minted_by(token)) is not None:
                 self._by_minter.remove(minted[1], connection)
 
@@ -134,11 +134,11 @@ class Registry:
         if revocation.kind == "family":
             return self._by_family.of(value)
         if revocation.kind == "token":
-            return self._by_lineage.of(value)
+            return self._by_token_id.of(value)
         if issuer is None:
             found = [*self._by_subject.of(value), *self._by_minter.of(value)]
         else:
-            found = [*self._by_person.of((issuer, value)), *self._by_lineage.of(minter_of(issuer, value))]
+            found = [*self._by_person.of((issuer, value)), *self._by_token_id.of(minter_of(issuer, value))]
         return {connection.id: connection for connection in found}.values()
 
     def count(self, whose: Whose) -> int:

@@ -7,7 +7,7 @@ from ..position import Position
 from ..stream.connection import Connection
 from ..stream.reasons import CloseReason
 
-__all__ = ["auth_event", "farewell", "opening"]
+__all__ = ["auth_event", "closing_events", "opening"]
 
 
 def opening(connection: Connection, start: Position, retry_ms: int) -> bytes:
@@ -28,7 +28,7 @@ def auth_event(connection: Connection, session: str, event_id: str | None = None
     )
 
 
-def farewell(connection: Connection, reason: CloseReason, retry_ms: int | None) -> bytes:
+def closing_events(connection: Connection, reason: CloseReason, retry_ms: int | None) -> bytes:
     """Return the events with which a stream ends for a reason; empty for one that ends without a word.
 
     :param retry_ms: after what time to come back, where the reason allows that.

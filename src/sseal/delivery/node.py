@@ -27,7 +27,7 @@ from ..errors import CredentialInvalid, Unavailable
 from ..hub_settings import HubSettings
 from ..identity_sources.secret import new_name
 from ..position import EPOCH_ALPHABET, Position, Resolution
-from ..storage import CANARY_ROOT, Broker, Draft, Entry
+from ..storage import CANARY_ROOT, Broker, Entry, Publication
 from ..storage.store import Store
 from ..stream import reasons
 from ..stream.connection import HIGH_WATER, Connection, Sink
@@ -36,17 +36,17 @@ from ..stream.states import Input, State
 from ..subscription import Subscription
 from . import control_events
 from .canary import Canary
-from .connections import Registry, Whose
+from .connections import Connections, Whose
 from .fanout import SLICE, FanOut
 from .pacing import spread
 from .replay import Replay
 from .stats import Stats
 from .timers import Timers
 from .topic_index import TopicIndex
-from .topic_interest import Readers
+from .topic_interest import TopicInterest
 from .window import Frame, Window
 
-__all__ = ["Engine"]
+__all__ = ["Node"]
 
 TICK: Final = 0.25
 """Seconds between two looks at the timers."""
@@ -62,16 +62,16 @@ logger = logging.getLogger("sseal.delivery")
 access = logging.getLogger("sseal.access")
 
 
-class Engine:
+class Node:
     """Topic index and fan-out of one process: encodes once, never waits for a reader.
 
     :param broker: the log it hands out.
     :param clock: where time comes from.
     :param settings: the hub's settings.
     :param store: the store whose revocations it must hear of in time (W17); None for one that is always in reach.
-    :param touched: called for a ticket stream that is alive, so that its resume family stays so.
+    :param keep_family_alive: called for a ticket stream that is alive, so that its resume family stays so.
     :param audit: takes security events; None for one of its own.
-    :param returned: awaited when the log is back, before anything is delivered again (W17).
+    :param on_reconnect: awaited when the log is back, before anything is delivered again (W17).
     """
 
     def __init__(
@@ -81,29 +81,29 @@ class Engine:
         settings: HubSettings,
         *,
         store: Store | None = None,
-        touched: Callable[[Connection], Awaitable[None]] | None = None,
-        returned: Callable[[], Awaitable[None]] | None = None,
+        keep_family_alive: Callable[[Connection], Awaitable[None]] | None = None,
+        on_reconnect: Callable[[], Awaitable[None]] | None = None,
         audit: Audit | None = None,
     ) -> None:
         self.broker = broker
         self.clock = clock
         self.settings = settings
-        self.node = "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
+        self.id = "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
         self.stats = Stats()
         self.audit = audit or Audit()
         self.revocations = RevocationSet()
         self.draining = False
         self.started = False
         self._store = store
-        self._touched = touched
-        self._returned = returned
+        self._keep_family_alive = keep_family_alive
+        self._on_reconnect = on_reconnect
         self.epoch = ""
-        self.deaf_since: float | None = None
-        self._sending_away = False
+        self.revocations_stale_since: float | None = None
+        self._disconnecting = False
         self.window = Window(count=settings.window_count, size=settings.window_size)
         self._index = TopicIndex()
-        self._registry = Registry()
-        self._readers = Readers(self)
+        self._registry = Connections()
+        self._interest = TopicInterest(self)
         self._timers = Timers(settings.heartbeat, TICK, settings.expiring_notice)
         self._replay = Replay(self, settings.limits.replays)
         self._fan_out = FanOut(
@@ -113,7 +113,7 @@ class Engine:
         self._ticker: asyncio.Task[None] | None = None
         self._ticks = 0
         self._left: deque[Connection] = deque()
-        self._canary = Canary(broker, clock, self.node, head=lambda: self.window.head)
+        self._canary = Canary(broker, clock, self.id, head=lambda: self.window.head)
 
     async def start(self) -> None:
         """Open the log and start the timers.
@@ -173,31 +173,31 @@ class Engine:
 
     # -- publishing -------------------------------------------------------------------------------------
 
-    async def publish(self, drafts: Sequence[Draft], *, wait: bool = True) -> list[Position]:
+    async def publish(self, publications: Sequence[Publication], *, wait: bool = True) -> list[Position]:
         """Append to the log, all or nothing.
 
         :param wait: while overloaded, wait (True) or refuse with `TooManyRequests` (False).
         """
         await self._fan_out.room(wait=wait)
-        offsets = await self.broker.publish(drafts)
+        offsets = await self.broker.publish(publications)
         epoch = self.broker.lineage.epoch
         return [Position(epoch, offset) for offset in offsets]
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Take the next entries of the log, in order and without holes, and fan them out; see `Intake`."""
+    def on_entries(self, entries: Sequence[Entry]) -> None:
+        """Take the next entries of the log, in order and without holes, and fan them out; see `LogListener`."""
         epoch, now = self.epoch, self.clock.monotonic()
         for entry in entries:
             if entry.topics[0].startswith(CANARY_ROOT):
                 self.window.head = entry.offset
-                self._canary.landed(entry.offset)
+                self._canary.on_received(entry.offset)
                 continue
             frame = Frame(entry, epoch, now)
             self.window.append(frame)
             self._fan_out.add(frame)
         self.stats.published += len(entries)
 
-    def turned(self) -> None:
-        """Go over to a new epoch of the log; see `Intake`.
+    def on_epoch_change(self) -> None:
+        """Go over to a new epoch of the log; see `LogListener`.
 
         Streams that have what the log no longer has are told so, and go on where the old epoch ends (W10).
         """
@@ -208,7 +208,7 @@ class Engine:
         self._replay.forget()
         self.window = Window(count=self.settings.window_count, size=self.settings.window_size)
         self.window.head = head
-        for name in self._readers.names:
+        for name in self._interest.names:
             self.window.cover(name, head)
         logger.warning("the log is in a new epoch", extra={"epoch": lineage.epoch, "head": head, "before": old})
         # Where nothing but the name has changed up to the head, whoever is live has it all, and gets the rest.
@@ -223,23 +223,23 @@ class Engine:
                 connection.from_oldest = where.oldest
                 connection.position = where.offset
             self._fall_back(connection)
-        self.spawn(self.returned())  # the log of revocations may have begun anew too (W17)
+        self.spawn(self.on_reconnect())  # the log of revocations may have begun anew too (W17)
 
-    def missed(self, names: Sequence[str] | None, upto: int) -> None:
-        """Let the readers of these topics ask the history, which knows what is lost; see `Intake`."""
+    def on_gap(self, names: Sequence[str] | None, upto: int) -> None:
+        """Let the readers of these topics ask the history, which knows what is lost; see `LogListener`."""
         self._replay.forget()
         some = None if names is None else set(names)
-        for name in self._readers.names if some is None else self._readers.among(some):
+        for name in self._interest.names if some is None else self._interest.among(some):
             self.window.cover(name, upto)
         self.window.head = max(self.window.head, upto)
         for connection in list(self.connections.values()):
             if some is None or not some.isdisjoint(connection.subscription.topics.names):
                 self._fall_back(connection)
 
-    async def returned(self) -> None:
-        """Hear of revocations before anything is delivered again; see `Intake`."""
-        if self._returned is not None:
-            await self._returned()
+    async def on_reconnect(self) -> None:
+        """Hear of revocations before anything is delivered again; see `LogListener`."""
+        if self._on_reconnect is not None:
+            await self._on_reconnect()
 
     def _fall_back(self, connection: Connection) -> None:
         if connection.state is State.LIVE:
@@ -251,7 +251,7 @@ class Engine:
 
         :raises Unavailable: it has not come back in time; says since when none has.
         """
-        return await self._canary.fly()
+        return await self._canary.probe()
 
     @property
     def topic_count(self) -> int:
@@ -268,18 +268,18 @@ class Engine:
 
     def new_connection_id(self) -> str:
         """Return an id that names this node (W42) and cannot be guessed."""
-        return f"{self.node}.{new_name(16)}"
+        return f"{self.id}.{new_name(16)}"
 
     async def listen(self, subscription: Subscription) -> None:
         """Hold the log's delivery of these topics; `enter` takes the hold over, `unlisten` gives it back.
 
         :raises Unavailable: the log cannot be asked for them now.
         """
-        await self._readers.listen(subscription)
+        await self._interest.listen(subscription)
 
     def unlisten(self, subscription: Subscription) -> None:
         """Give a hold back; the last reader of a topic ends its delivery."""
-        self._readers.unlisten(subscription)
+        self._interest.unlisten(subscription)
 
     def enter(self, connection: Connection) -> None:
         """Put a stream into the index and check it against the revocations, in one step (W17).
@@ -299,7 +299,7 @@ class Engine:
         self._registry.add(connection)
         self._index.add(connection)
         self._timers.add(connection, self._ahead())
-        self.stats.connects[identity.way] = self.stats.connects.get(identity.way, 0) + 1
+        self.stats.connects[identity.auth_method] = self.stats.connects.get(identity.auth_method, 0) + 1
 
     def attach(self, connection: Connection, sink: Sink) -> None:
         """Give an entered stream the sink that holds its head and first events, and let it read."""
@@ -312,9 +312,13 @@ class Engine:
 
     def _check(self, identity: Identity) -> None:
         if self.revocations.revoked(identity):
-            raise CredentialInvalid("revoked", way=identity.way, kind="revoked", subject=identity.subject)
+            raise CredentialInvalid(
+                "revoked", auth_method=identity.auth_method, kind="revoked", subject=identity.subject
+            )
         if identity.expired(self.clock.wall()):
-            raise CredentialInvalid("expired meanwhile", way=identity.way, kind="expired", subject=identity.subject)
+            raise CredentialInvalid(
+                "expired meanwhile", auth_method=identity.auth_method, kind="expired", subject=identity.subject
+            )
 
     def leave(self, connection: Connection, reason: CloseReason) -> None:
         """Take a stream out of everything, at once; calling it twice is fine."""
@@ -334,7 +338,7 @@ class Engine:
                 "stream closed",
                 extra={
                     "connection": connection.id,
-                    "way": identity.way,
+                    "auth_method": identity.auth_method,
                     "subject": identity.subject,
                     "seconds": round(self.clock.monotonic() - connection.opened_at, 3),
                     "delivered": connection.delivered,
@@ -382,7 +386,7 @@ class Engine:
         if reason in (reasons.CUT, reasons.STALLED):
             sink.abort()
             return
-        words = control_events.farewell(connection, reason, retry_ms)
+        words = control_events.closing_events(connection, reason, retry_ms)
         if words and sink.buffered <= HIGH_WATER:
             sink.write(words)
         sink.close()
@@ -420,7 +424,7 @@ class Engine:
         """Let a stream that is catching up read on as far as its sink has room; called when the sink drained."""
         self._replay.pump(connection)
 
-    def dismiss(self, connection: Connection, reason: CloseReason) -> None:
+    def close_retryable(self, connection: Connection, reason: CloseReason) -> None:
         """End a stream that may come back in a while."""
         self.close(connection, reason, retry_ms=_jittered(self.settings.retry_ms))
 
@@ -464,12 +468,12 @@ class Engine:
             issued_at=fresh.issued_at,
             expires_at=fresh.expires_at,
             token_id=None,
-            parents=fresh.lineage,
+            parent_ids=fresh.token_ids,
         )
         self._check(identity)
-        self._registry.remove_lineage(connection)
+        self._registry.remove_token_ids(connection)
         connection.subscription = Subscription(identity, old.topics, granted.since)
-        self._registry.add_lineage(connection)
+        self._registry.add_token_ids(connection)
         connection.expiring_sent = False
         self._timers.expect(connection, self._ahead())
         self._say(connection, "refreshed")
@@ -493,7 +497,7 @@ class Engine:
         for connection in self._timers.due(wall):
             self._expire(connection, wall)
             if connection.retire_at is not None and mono >= connection.retire_at:
-                self.dismiss(connection, reasons.MAX_AGE)
+                self.close_retryable(connection, reasons.MAX_AGE)
             if connection.state is not State.CLOSED:
                 self._timers.expect(connection, wall - mono)
         self._beat(mono)
@@ -510,27 +514,27 @@ class Engine:
         """Since when (``Clock.monotonic``) log, store or revocations cannot be reached; None while all can."""
         broker, store = self.broker.lost_since, None if self._store is None else self._store.lost_since
         if broker is None and store is None:
-            return self.deaf_since  # as almost always; each connect asks
-        return min(moment for moment in (broker, store, self.deaf_since) if moment is not None)
+            return self.revocations_stale_since  # as almost always; each connect asks
+        return min(moment for moment in (broker, store, self.revocations_stale_since) if moment is not None)
 
     @property
-    def cut_off(self) -> bool:
+    def isolated(self) -> bool:
         """Whether this hub has heard of no revocation for so long that it may let nobody read (W17)."""
         since, longest = self.lost_since, self.settings.cut_off_after
         return since is not None and longest > 0 and self.clock.monotonic() - since > longest
 
     def _keep_in_touch(self) -> None:
         """End the streams of a hub that is cut off."""
-        if self.connections and self.cut_off and not self._sending_away:
+        if self.connections and self.isolated and not self._disconnecting:
             logger.warning("cut off from the log or the store: %d streams are sent away", len(self.connections))
-            self._sending_away = True
-            self.spawn(self._send_away())
+            self._disconnecting = True
+            self.spawn(self._disconnect_all())
 
-    async def _send_away(self) -> None:
+    async def _disconnect_all(self) -> None:
         try:
-            await self._dismiss_all(reasons.STORE_LOST)
+            await self._close_all_retryable(reasons.STORE_LOST)
         finally:
-            self._sending_away = False
+            self._disconnecting = False
 
     def _expire(self, connection: Connection, now: float) -> None:
         identity = connection.subscription.identity
@@ -547,7 +551,7 @@ class Engine:
 
         With many streams most of a hub's rest is spent here, so it is one loop.
         """
-        settings, closed, touched = self.settings, State.CLOSED, self._touched
+        settings, closed, touched = self.settings, State.CLOSED, self._keep_family_alive
         stalled, untouched = mono - settings.stall_timeout, mono - settings.resume_ttl / 4
         for connection in self._timers.beat(mono):
             sink = connection.sink
@@ -585,21 +589,21 @@ class Engine:
     async def drain(self) -> None:
         """Refuse new streams, say ``bye`` to all, spread over the drain window; returns when all are said."""
         self.draining = True
-        await self._dismiss_all(reasons.DRAINING)
+        await self._close_all_retryable(reasons.DRAINING)
 
-    async def _dismiss_all(self, reason: CloseReason) -> None:
+    async def _close_all_retryable(self, reason: CloseReason) -> None:
         """End all streams, spread evenly over the drain window."""
         streams = list(self.connections.values())
         random.shuffle(streams)  # the oldest are often of the same people
         await spread(
             streams,
             self.settings.drain_window,
-            lambda connection: self.dismiss(connection, reason),
+            lambda connection: self.close_retryable(connection, reason),
             now=self.clock.monotonic,
         )
 
     def spawn(self, work: Awaitable[None]) -> None:
-        """Run something in the background, until the engine stops."""
+        """Run something in the background, until the node stops."""
 
         async def run() -> None:
             await work

@@ -13,7 +13,7 @@ import msgspec
 from ..errors import CredentialExpired, CredentialInvalid, Forbidden, InvalidInput, NotFound, SsealError, Unavailable
 from ..storage.store import Store
 
-__all__ = ["Cluster", "Handler"]
+__all__ = ["Handler", "NodeRpc"]
 
 PATIENCE: Final = 1.0
 """Seconds in which a node has to answer (W42)."""
@@ -48,22 +48,22 @@ class _Answer(msgspec.Struct, frozen=True, tag=True):
 _decode = msgspec.json.Decoder(_Command | _Answer).decode
 
 
-class Cluster:
+class NodeRpc:
     """All hubs on one store, seen from one of them.
 
     :param store: carries the mail.
-    :param node: the name of this hub.
+    :param node_id: the name of this node.
     :ivar handlers: what this hub does on command, by verb.
     """
 
-    def __init__(self, store: Store, node: str) -> None:
+    def __init__(self, store: Store, node_id: str) -> None:
         self._store = store
-        self.node = node
+        self.node_id = node_id
         self.handlers: dict[str, Handler] = {}
         self._asked: dict[str, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def mail(self, body: bytes) -> None:
+    def on_message(self, body: bytes) -> None:
         """Take a message from another hub; what is none is dropped with a word in the log."""
         try:
             message = _decode(body)
@@ -75,20 +75,20 @@ class Cluster:
             if future is not None and not future.done():
                 future.set_result(message)
         elif len(self._tasks) < MAX_OPEN:
-            self._spawn(self._obey(message))
+            self._spawn(self._handle(message))
 
-    async def ask(self, node: str, verb: str, **args: Any) -> Any:
+    async def call(self, node: str, verb: str, **args: Any) -> Any:
         """Have a node do something, this one included; return its answer.
 
         :raises NotFound: there is no such node.
         :raises Unavailable: it did not answer within a second (code ``node_silent``).
         :raises SsealError: what it answered.
         """
-        if node == self.node:
+        if node == self.node_id:
             return await self.handlers[verb](args)
         if len(self._asked) >= MAX_OPEN:
             raise Unavailable("too many commands to other hubs are under way", code="busy")
-        command = _Command(secrets.token_hex(8), self.node, verb, args)
+        command = _Command(secrets.token_hex(8), self.node_id, verb, args)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked[command.id] = future
         try:
@@ -106,8 +106,8 @@ class Cluster:
 
     async def ask_all(self, verb: str, **args: Any) -> tuple[list[Any], list[str]]:
         """Have every node do something; return the answers, and the nodes that gave none."""
-        nodes = {*await self._store.nodes(), self.node}
-        answers = await asyncio.gather(*(self.ask(node, verb, **args) for node in nodes), return_exceptions=True)
+        nodes = {*await self._store.nodes(), self.node_id}
+        answers = await asyncio.gather(*(self.call(node, verb, **args) for node in nodes), return_exceptions=True)
         silent = []
         for node, answer in zip(nodes, answers, strict=True):
             if isinstance(answer, SsealError):
@@ -116,14 +116,14 @@ class Cluster:
                 raise answer
         return [answer for answer in answers if not isinstance(answer, BaseException)], sorted(silent)
 
-    def tell(self, node: str, verb: str, **args: Any) -> None:
+    def cast(self, node: str, verb: str, **args: Any) -> None:
         """Have a node do something, without waiting for it and without being told whether it did."""
         if len(self._tasks) < MAX_OPEN:
-            self._spawn(self._tell(node, _Command("", self.node, verb, args)))
+            self._spawn(self._cast(node, _Command("", self.node_id, verb, args)))
 
     async def broadcast(self, verb: str, **args: Any) -> None:
         """Have all other nodes do something, without writing to the store; whoever is not reached is not."""
-        await self._store.broadcast(msgspec.json.encode(_Command("", self.node, verb, args)))
+        await self._store.broadcast(msgspec.json.encode(_Command("", self.node_id, verb, args)))
 
     async def close(self) -> None:
         """Stop what is under way."""
@@ -131,16 +131,16 @@ class Cluster:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _tell(self, node: str, command: _Command) -> None:
+    async def _cast(self, node: str, command: _Command) -> None:
         try:
-            if node == self.node:
+            if node == self.node_id:
                 await self.handlers[command.verb](command.args)
             else:
                 await self._store.send(node, msgspec.json.encode(command))
         except SsealError as error:
             logger.warning("%s could not be told to %s: %s", node, command.verb, error)
 
-    async def _obey(self, command: _Command) -> None:
+    async def _handle(self, command: _Command) -> None:
         handler = self.handlers.get(command.verb)
         try:
             if handler is None:

@@ -26,9 +26,9 @@ from ..storage.store import Store
 from ..stream import reasons
 from ..stream.connection import Connection
 from .connections import Whose
-from .node import Engine
+from .node import Node
 from .node_lease import Lease
-from .node_rpc import Cluster
+from .node_rpc import NodeRpc
 
 __all__ = ["EXCHANGE", "Quotas"]
 
@@ -56,18 +56,18 @@ class _Stream(NamedTuple):
 class Quotas:
     """Everything that is counted per subject and per address at one hub.
 
-    :param engine: whose streams are counted, and ended when they are too many.
+    :param node: whose streams are counted, and ended when they are too many.
     :param cluster: tells another hub to end the oldest one there.
     """
 
-    def __init__(self, store: Store, engine: Engine, cluster: Cluster, clock: Clock, limits: Limits) -> None:
+    def __init__(self, store: Store, node: Node, rpc: NodeRpc, clock: Clock, limits: Limits) -> None:
         self.rates = RateLimiter(clock)
         self._store = store
-        self._engine = engine
-        self._cluster = cluster
+        self._node = node
+        self._rpc = rpc
         self._clock = clock
         self._limits = limits
-        self._lease = Lease(store, engine.node, clock)
+        self._lease = Lease(store, node.id, clock)
         self._hubs = 1
         self._moved: dict[Whose, None] = {}  # whose streams have changed since they were compared
         self._shared: dict[Whose, set[str]] = {}  # the ids of our own streams that are in the store
@@ -109,7 +109,7 @@ class Quotas:
         if not limit or not address:
             return None
         whose = ("address", address_key(address))
-        count = self._engine.count_streams(whose) + self._away_from.get(whose, 0)
+        count = self._node.count_streams(whose) + self._away_from.get(whose, 0)
         return None if count < limit else _full("streams-per-address", limit)
 
     def make_room(self, connection: Connection) -> None:
@@ -122,13 +122,13 @@ class Quotas:
             return
         whose = ("subject", identity.issuer, identity.subject)
         away = self._away.get(whose, [])
-        excess = self._engine.count_streams(whose) + len(away) + 1 - limit
+        excess = self._node.count_streams(whose) + len(away) + 1 - limit
         if excess <= 0:
             return
         if self._limits.on_too_many == "refuse":
             raise _full("streams-per-subject", limit)
         # Opened at the same moment, the order of our own stays that in which they came.
-        known = [*map(self._seen, self._engine.streams_of(*whose[1:])), *away]
+        known = [*map(self._seen, self._node.streams_of(*whose[1:])), *away]
         for oldest in sorted(known, key=attrgetter("opened_at"))[:excess]:
             self._end(whose, oldest)
 
@@ -153,9 +153,9 @@ class Quotas:
 
         :raises Unavailable: the store cannot be reached now.
         """
-        self._moved |= self._engine.moved_streams()
+        self._moved |= self._node.moved_streams()
         if len(self._moved) > MANY:
-            self._moved = {**self._engine.watch_streams(on=True), **dict.fromkeys(self._shared)}
+            self._moved = {**self._node.watch_streams(on=True), **dict.fromkeys(self._shared)}
         hubs = max(1, len(await self._store.nodes()))
         if hubs != self._hubs:
             await self._be_among(hubs)
@@ -179,7 +179,7 @@ class Quotas:
         """Adapt to more or fewer hubs: what is worth comparing changes with their number."""
         self._hubs = hubs
         self.rates.among(hubs)
-        self._moved |= self._engine.watch_streams(on=hubs > 1)
+        self._moved |= self._node.watch_streams(on=hubs > 1)
         if hubs == 1:
             self._moved = {}
             self._away, self._away_from, self._shared = {}, {}, {}
@@ -219,12 +219,12 @@ class Quotas:
 
     def _share(self, whose: Whose) -> None:
         """Put the streams of a subject or an address into the store if they are many, else take them out."""
-        worth = self._engine.count_streams(whose) * 4 * self._hubs >= self._limit(whose)
+        worth = self._node.count_streams(whose) * 4 * self._hubs >= self._limit(whose)
         now: dict[str, int] = {}
         if worth and whose[0] == "address":
-            now = {"": self._engine.count_streams(whose)}
+            now = {"": self._node.count_streams(whose)}
         elif worth:
-            now = {each.id: each.opened_at for each in map(self._seen, self._engine.streams_of(*whose[1:]))}
+            now = {each.id: each.opened_at for each in map(self._seen, self._node.streams_of(*whose[1:]))}
         name = self._set(whose)
         for gone in self._shared.get(whose, set()).difference(now):
             self._lease.drop(name, gone)
@@ -241,19 +241,19 @@ class Quotas:
 
         All hubs that compare them find the same ones, and ending one twice is nothing.
         """
-        order = sorted([*map(self._seen, self._engine.streams_of(*whose[1:])), *self._away[whose]])
+        order = sorted([*map(self._seen, self._node.streams_of(*whose[1:])), *self._away[whose]])
         excess = max(0, len(order) - self._limits.streams_per_subject)
         for each in order[-excess:] if excess and self._limits.on_too_many == "refuse" else order[:excess]:
             self._end(whose, each)
 
     def _end(self, whose: Whose, stream: _Stream) -> None:
         """End a stream here, or have it ended where it is."""
-        own = self._engine.connections.get(stream.id)
+        own = self._node.connections.get(stream.id)
         if own is not None:
-            self._engine.close(own, reasons.REPLACED)
+            self._node.close(own, reasons.REPLACED)
             return
         self._away[whose] = [each for each in self._away[whose] if each.id != stream.id]
-        self._cluster.tell(stream.id.partition(".")[0], "replace", connection=stream.id)
+        self._rpc.cast(stream.id.partition(".")[0], "replace", connection=stream.id)
 
     async def _compare_rates(self) -> None:
         changed = self.rates.uncompared(self._most)

@@ -34,7 +34,7 @@ logger = logging.getLogger("sseal.delivery")
 
 
 class Host(Protocol):
-    """What a replay needs of the engine around it."""
+    """What a replay needs of the node around it."""
 
     broker: Broker
     clock: Clock
@@ -42,12 +42,12 @@ class Host(Protocol):
     epoch: str
     stats: Stats
 
-    def dismiss(self, connection: Connection, reason: CloseReason) -> None:
+    def close_retryable(self, connection: Connection, reason: CloseReason) -> None:
         """End a stream that may come back in a while."""
         ...
 
     def spawn(self, work: Awaitable[None]) -> None:
-        """Run something in the background, until the engine stops."""
+        """Run something in the background, until the node stops."""
         ...
 
 
@@ -75,7 +75,7 @@ class Replay:
             self._read_on(connection, sink)
         except Exception:
             logger.exception("stream %s: what it missed could not be written", connection.id)
-            self._host.dismiss(connection, reasons.UNAVAILABLE)
+            self._host.close_retryable(connection, reasons.UNAVAILABLE)
 
     def _read_on(self, connection: Connection, sink: Sink) -> None:
         if not self.needs_history(connection):
@@ -163,7 +163,7 @@ class Replay:
             return
         except Exception:
             logger.exception("stream %s: the history could not be written", connection.id)
-            self._host.dismiss(connection, reasons.UNAVAILABLE)
+            self._host.close_retryable(connection, reasons.UNAVAILABLE)
         finally:
             connection.reading = False
         self.pump(connection)
@@ -176,7 +176,7 @@ class Replay:
         since = self._waiting.setdefault(connection, now)
         if self._host.broker.lost_since is None and now - since > PATIENCE:
             logger.warning("stream %s: the history cannot be read: %s", connection.id, error)
-            self._host.dismiss(connection, reasons.UNAVAILABLE)
+            self._host.close_retryable(connection, reasons.UNAVAILABLE)
 
     async def _read_pages(self, connection: Connection) -> None:
         """Write history until the window takes over, the sink is full, or the stream is at an end."""

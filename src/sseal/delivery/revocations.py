@@ -24,8 +24,8 @@ from ..auth.revocation import Revocation, RevocationSet
 from ..clock import Clock
 from ..errors import SsealError, Unavailable
 from ..storage.store import Store
-from .node import Engine
-from .node_rpc import Cluster
+from .node import Node
+from .node_rpc import NodeRpc
 
 __all__ = ["Revocations"]
 
@@ -50,22 +50,22 @@ class Revocations:
     """One hub's part in the revocation log.
 
     :param store: holds the log.
-    :param engine: what ends streams, and keeps the set that everybody is checked against.
+    :param node: what ends streams, and keeps the set that everybody is checked against.
     :param cluster: the other hubs.
     """
 
-    def __init__(self, store: Store, clock: Clock, engine: Engine, cluster: Cluster) -> None:
+    def __init__(self, store: Store, clock: Clock, node: Node, rpc: NodeRpc) -> None:
         self._store = store
         self._clock = clock
-        self._engine = engine
-        self._cluster = cluster
+        self._node = node
+        self._rpc = rpc
         self._reading = asyncio.Lock()
         self._last: tuple[int, bytes, float] | None = None  # the newest entry read, and when it ends
         self._seen = 0
         self._grew_again = False
         self._catching: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
-        cluster.handlers["revoked"] = self._told
+        rpc.handlers["revoked"] = self._told
 
     async def apply(self, revocation: Revocation) -> int:
         """Apply a revocation here at once, and have all hubs follow; return how many streams ended here.
@@ -73,12 +73,12 @@ class Revocations:
         :raises Unavailable: the store did not take it. It is in force all the same, here and at each hub that can be
             reached, but does not outlive them.
         """
-        ended = self._engine.revoke(revocation)  # first: what a full store cannot keep shall end here all the same
+        ended = self._node.revoke(revocation)  # first: what a full store cannot keep shall end here all the same
         try:
             await self._store.revoke(msgspec.json.encode(revocation), revocation.expires_at)
         except Unavailable as error:
             with contextlib.suppress(SsealError):
-                await self._cluster.broadcast("revoked", revocation=msgspec.to_builtins(revocation))
+                await self._rpc.broadcast("revoked", revocation=msgspec.to_builtins(revocation))
             self._write_back()
             what = "the revocation is in force and was handed to the other hubs, but is not stored yet; send it again"
             raise Unavailable(f"{error.detail}: {what}", code=error.code, retry_after=error.retry_after) from error
@@ -111,7 +111,7 @@ class Revocations:
             if anew and self._missing(found) and self._write_back():
                 logger.warning("the log of revocations lacks some that this hub knows: they are written back")
             for revocation in found:
-                self._engine.revoke(revocation)
+                self._node.revoke(revocation)
             if entries:
                 self._seen = entries[-1][0]
                 self._last = (*entries[-1], found[-1].expires_at)
@@ -130,12 +130,12 @@ class Revocations:
             try:
                 await self.follow()
             except Exception as error:
-                if self._engine.deaf_since is None:
-                    self._engine.deaf_since = self._clock.monotonic()
+                if self._node.revocations_stale_since is None:
+                    self._node.revocations_stale_since = self._clock.monotonic()
                     logger.warning("revocations cannot be read: %s", error, exc_info=not isinstance(error, SsealError))
                 await asyncio.sleep(DEAF_REST)
                 continue
-            self._engine.deaf_since = None
+            self._node.revocations_stale_since = None
             if not self._grew_again:
                 return
 
@@ -149,11 +149,11 @@ class Revocations:
         for revocation in found:
             stored.add(revocation)
         soon = self._clock.wall() + MARGIN
-        return [known for known in self._engine.revocations.entries() if known.expires_at > soon and stored.add(known)]
+        return [known for known in self._node.revocations.entries() if known.expires_at > soon and stored.add(known)]
 
     async def _told(self, args: Mapping[str, Any]) -> None:
         """Take a revocation that another hub could not write."""
-        self._engine.revoke(msgspec.convert(args["revocation"], Revocation))
+        self._node.revoke(msgspec.convert(args["revocation"], Revocation))
         self._write_back()
 
     def _write_back(self) -> bool:
@@ -169,7 +169,7 @@ class Revocations:
         while True:
             await asyncio.sleep(rest * random.uniform(0.5, 1.5))  # noqa: S311 - only to be out of step with the others
             rest = min(2 * rest, longest)
-            node = self._cluster.node.encode()
+            node = self._rpc.node_id.encode()
             try:
                 # One's own claim is still there when it could not be given back: that is a write, too.
                 if not (await self._claim(None, node) or await self._claim(node, node)):

@@ -11,11 +11,11 @@ from ..storage import Broker
 from ..subscription import Subscription
 from .window import Window
 
-__all__ = ["Readers"]
+__all__ = ["TopicInterest"]
 
 
 class Host(Protocol):
-    """What this needs of the engine around it."""
+    """What this needs of the node around it."""
 
     broker: Broker
     window: Window
@@ -23,11 +23,11 @@ class Host(Protocol):
     started: bool
 
     def spawn(self, work: Awaitable[None]) -> None:
-        """Run something in the background, until the engine stops."""
+        """Run something in the background, until the node stops."""
         ...
 
 
-class Readers:
+class TopicInterest:
     """Counts the readers of each topic and pattern, and holds the log's delivery while there is one.
 
     :param host: the engine.
@@ -83,7 +83,7 @@ class Readers:
             for name in names:
                 if self._confirming.get(name) is future:
                     del self._confirming[name]
-        if epoch == host.epoch:  # else `Engine.turned` has covered them
+        if epoch == host.epoch:  # else `Node.on_epoch_change` has covered them
             for name in self.among(names):
                 host.window.cover(name, confirmed)
         future.set_result(None)

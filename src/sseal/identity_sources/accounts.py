@@ -145,9 +145,9 @@ class Accounts:
         :raises Unavailable: the file cannot be read now; the log says why.
         """
         if not (isinstance(username, str) and isinstance(password, str)):
-            raise CredentialInvalid("not a name and a password", way="password")
+            raise CredentialInvalid("not a name and a password", auth_method="password")
         if len(username) > MAX_USERNAME or len(password) > MAX_PASSWORD:
-            raise CredentialInvalid("longer than any name or password", way="password")
+            raise CredentialInvalid("longer than any name or password", auth_method="password")
         future = self._submit(username, password)
         try:
             return await asyncio.wrap_future(future)
@@ -209,7 +209,7 @@ class Accounts:
         try:
             plain, name = _normal(password).encode(), username.encode().decode()
         except UnicodeEncodeError:
-            raise CredentialInvalid("a lone surrogate in name or password", way="password") from None
+            raise CredentialInvalid("a lone surrogate in name or password", auth_method="password") from None
         with self._database() as database:
             row = database.execute("SELECT hash, grants FROM account WHERE username = ?", (name,)).fetchone()
         digest, stored = row or (self._nobody, "{}")
@@ -217,7 +217,7 @@ class Accounts:
         if row is None or not right:
             # The name goes into the log only if it is an account's: people type passwords into the wrong field.
             what, subject = ("unknown name", None) if row is None else ("wrong password", username)
-            raise CredentialInvalid(what, way="password", kind="unknown", subject=subject)
+            raise CredentialInvalid(what, auth_method="password", kind="unknown", subject=subject)
         grants = self._grants(stored)
         if self._hasher.check_needs_rehash(digest):
             digest = self._renew(name, digest, plain)

@@ -28,7 +28,7 @@ class Bearer:
         self._verifier = verifier
         self._jwks = jwks
 
-    async def verify(self, token: str, now: float, way: str = "bearer") -> Identity:
+    async def verify(self, token: str, now: float, auth_method: str = "bearer") -> Identity:
         """Return who the token says.
 
         A token with an unknown key id has the keys read again, throttled, and gets a second chance. Until keys were
@@ -40,7 +40,7 @@ class Bearer:
         :raises Unavailable: no keys could be read so far.
         """
         try:
-            return self._verifier.verify(token, now, way=way)
+            return self._verifier.verify(token, now, auth_method=auth_method)
         except CredentialExpired:
             raise
         except CredentialInvalid as error:
@@ -50,4 +50,4 @@ class Bearer:
                 await self._jwks.load()
             elif not isinstance(error, UnknownKey) or not await self._jwks.refresh():
                 raise
-        return self._verifier.verify(token, now, way=way)
+        return self._verifier.verify(token, now, auth_method=auth_method)

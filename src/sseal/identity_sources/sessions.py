@@ -11,10 +11,10 @@ from ..errors import CredentialExpired, CredentialInvalid
 from ..storage.store import Store
 from .secret import new_secret
 
-__all__ = ["Sessions"]
+__all__ = ["LoginSessions"]
 
 
-class Sessions:
+class LoginSessions:
     """Opens, finds and closes sessions.
 
     :param ttl: seconds a session lives at most; never beyond the identity it was opened with.
@@ -33,7 +33,9 @@ class Sessions:
         """
         token = new_secret()
         ends = self._clock.wall() + self._ttl
-        derived = identity.derive(way="cookie", token_id=chain or f"session:{hashed(token)[:32]}", expires_at=ends)
+        derived = identity.derive(
+            auth_method="cookie", token_id=chain or f"session:{hashed(token)[:32]}", expires_at=ends
+        )
         await self._store.put(_key(token), msgspec.json.encode(derived), ends)
         return token, derived
 
@@ -44,9 +46,9 @@ class Sessions:
         """
         identity = await self.look_up(token)
         if identity is None:
-            raise CredentialInvalid("unknown or ended session", way="cookie", kind="unknown")
+            raise CredentialInvalid("unknown or ended session", auth_method="cookie", kind="unknown")
         if identity.expired(self._clock.wall()):
-            raise CredentialExpired(way="cookie", subject=identity.subject)
+            raise CredentialExpired(auth_method="cookie", subject=identity.subject)
         return identity
 
     async def look_up(self, token: str) -> Identity | None:

@@ -17,7 +17,7 @@ from ..position import MAX_OFFSET, Lineage, Position
 from ..storage.store import Store
 from .secret import new_secret
 
-__all__ = ["Passage", "SpentTicket", "Tickets", "VoidToken"]
+__all__ = ["RedeemedTicket", "SpentTicket", "Tickets", "VoidToken"]
 
 MAX_GRACES: Final = 5
 """Transient refusals in a row that a ticket survives: ten minutes with the defaults."""
@@ -29,7 +29,7 @@ class SpentTicket(CredentialInvalid):
     """A ticket that is unknown, used or late; beside a resume token of its family it is a browser coming back."""
 
     def __init__(self) -> None:
-        super().__init__("unknown, used or late", way="ticket", kind="unknown")
+        super().__init__("unknown, used or late", auth_method="ticket", kind="unknown")
 
 
 class VoidToken(CredentialInvalid):
@@ -39,7 +39,9 @@ class VoidToken(CredentialInvalid):
     """
 
     def __init__(self, identity: Identity) -> None:
-        super().__init__("superseded: its family has ended", way="resume", kind="superseded", subject=identity.subject)
+        super().__init__(
+            "superseded: its family has ended", auth_method="resume", kind="superseded", subject=identity.subject
+        )
         self.identity = identity
 
 
@@ -64,7 +66,7 @@ class FamilyRecord(msgspec.Struct, frozen=True):
     node: str = ""
 
 
-class Passage(msgspec.Struct, frozen=True):
+class RedeemedTicket(msgspec.Struct, frozen=True):
     """What a ticket or resume token opens.
 
     :param identity: derived from whoever got the ticket; carries the family.
@@ -73,7 +75,7 @@ class Passage(msgspec.Struct, frozen=True):
     :param ticket: hash of the ticket, for the family record of a first use; None on a resume.
     :param origin: the Origin the ticket is bound to, for the same.
     :param issued_at: when the ticket was issued, for giving it back.
-    :param left: the node that held the family's stream before this resume.
+    :param previous_node: the node that held the family's stream before this resume.
     """
 
     identity: Identity
@@ -82,7 +84,7 @@ class Passage(msgspec.Struct, frozen=True):
     ticket: str | None = None
     origin: str | None = None
     issued_at: float = 0.0
-    left: str = ""
+    previous_node: str = ""
 
 
 class Tickets:
@@ -115,7 +117,7 @@ class Tickets:
         await self._store.put(_ticket_key(ticket), msgspec.json.encode(record), expires_at)
         return ticket
 
-    async def redeem(self, ticket: str, caller: Caller, policy: OriginPolicy) -> Passage:
+    async def redeem(self, ticket: str, caller: Caller, policy: OriginPolicy) -> RedeemedTicket:
         """Spend a ticket. Whatever is wrong with it, it is spent.
 
         :raises CredentialInvalid: unknown, used, late, or from another Origin.
@@ -128,14 +130,20 @@ class Tickets:
             raise SpentTicket
         record = msgspec.json.decode(raw, type=TicketRecord)
         if not policy.allows_ticket(caller, record.origin):
-            raise CredentialInvalid("from another Origin", way="ticket", kind="origin", subject=record.identity.subject)
+            raise CredentialInvalid(
+                "from another Origin", auth_method="ticket", kind="origin", subject=record.identity.subject
+            )
         if record.identity.expired(self._clock.wall()):
-            raise CredentialExpired("the identity behind it has expired", way="ticket", subject=record.identity.subject)
+            raise CredentialExpired(
+                "the identity behind it has expired", auth_method="ticket", subject=record.identity.subject
+            )
         token = new_secret()
-        identity = record.identity.derive(way="ticket", token_id=None, expires_at=None, family=_family_id(token))
-        return Passage(identity, record.topics, token, hashed(ticket), record.origin, record.issued_at)
+        identity = record.identity.derive(
+            auth_method="ticket", token_id=None, expires_at=None, family=_family_id(token)
+        )
+        return RedeemedTicket(identity, record.topics, token, hashed(ticket), record.origin, record.issued_at)
 
-    async def spare(self, ticket: str) -> None:
+    async def extend(self, ticket: str) -> None:
         """Let an unspent ticket live on after a transient refusal (W35)."""
         raw = await self._store.get(_ticket_key(ticket))
         if raw is None:
@@ -146,23 +154,23 @@ class Tickets:
             kept = msgspec.structs.replace(record, expires_at=ends)
             await self._store.swap(_ticket_key(ticket), raw, msgspec.json.encode(kept), ends)
 
-    async def restore(self, passage: Passage) -> None:
+    async def unredeem(self, redeemed: RedeemedTicket) -> None:
         """Give back a ticket whose stream was refused for now only after it had been redeemed (W35)."""
-        if passage.ticket is None:
+        if redeemed.ticket is None:
             return
-        identity = replace(passage.identity, family=None)
-        ends = self._grace_end(identity, passage.issued_at)
-        record = TicketRecord(identity, passage.topics, passage.origin, ends, passage.issued_at)
-        await self._store.take(_family_key(passage.token))
-        await self._store.put(f"ticket/{passage.ticket}", msgspec.json.encode(record), ends)
+        identity = replace(redeemed.identity, family=None)
+        ends = self._grace_end(identity, redeemed.issued_at)
+        record = TicketRecord(identity, redeemed.topics, redeemed.origin, ends, redeemed.issued_at)
+        await self._store.take(_family_key(redeemed.token))
+        await self._store.put(f"ticket/{redeemed.ticket}", msgspec.json.encode(record), ends)
 
-    async def start_family(self, passage: Passage, start: Position) -> None:
+    async def start_family(self, redeemed: RedeemedTicket, start: Position) -> None:
         """Open the family of a ticket's first stream, which starts at ``start``."""
-        family = Family.start(hashed(passage.token), str(start))
-        assert passage.ticket is not None
-        record = FamilyRecord(passage.identity, passage.topics, passage.ticket, passage.origin, family, self._node)
-        ends = self._family_end(passage.identity)
-        if not await self._store.swap(_family_key(passage.token), None, msgspec.json.encode(record), ends):
+        family = Family.start(hashed(redeemed.token), str(start))
+        assert redeemed.ticket is not None
+        record = FamilyRecord(redeemed.identity, redeemed.topics, redeemed.ticket, redeemed.origin, family, self._node)
+        ends = self._family_end(redeemed.identity)
+        if not await self._store.swap(_family_key(redeemed.token), None, msgspec.json.encode(record), ends):
             raise Unavailable("two families met under one name; ask for a new ticket")
 
     async def resume(
@@ -176,7 +184,7 @@ class Tickets:
         head: int = MAX_OFFSET,
         revoked: Callable[[Identity], bool] = lambda _: False,
         ticket: str | None = None,
-    ) -> Passage:
+    ) -> RedeemedTicket:
         """Let the bearer of a resume token in, by the table in `sseal.auth.family`.
 
         :param head: the offset at the head of the log.
@@ -189,13 +197,13 @@ class Tickets:
         for _ in range(_ATTEMPTS):
             raw = await self._store.get(key)
             if raw is None:
-                raise CredentialInvalid("unknown or ended family", way="resume", kind="unknown")
+                raise CredentialInvalid("unknown or ended family", auth_method="resume", kind="unknown")
             record = msgspec.json.decode(raw, type=FamilyRecord)
             if ticket is not None and record.ticket != hashed(ticket):
-                raise CredentialInvalid("not of this ticket's family", way="resume", kind="unknown")
+                raise CredentialInvalid("not of this ticket's family", auth_method="resume", kind="unknown")
             if not policy.allows_ticket(caller, record.origin):
                 raise CredentialInvalid(
-                    "from another Origin", way="resume", kind="origin", subject=record.identity.subject
+                    "from another Origin", auth_method="resume", kind="origin", subject=record.identity.subject
                 )
             self._check_alive(record.identity, revoked)
             child = locator(token) + new_secret(TOKEN_LENGTH - LOCATOR_LENGTH)
@@ -204,21 +212,21 @@ class Tickets:
                 issued = Position(lineage.epoch, head)
             verdict = record.family.resume(hashed(token), presented, hashed(child), lineage, issued)
             if verdict.outcome == "unknown":
-                raise CredentialInvalid("not a token of its family", way="resume", kind="unknown")
+                raise CredentialInvalid("not a token of its family", auth_method="resume", kind="unknown")
             if verdict.outcome == "void":
                 if await self._store.swap(key, raw, None, 0.0):
                     raise VoidToken(record.identity)
                 continue
             if verdict.family is None or verdict.outcome == "before_issue":
                 what, subject = "a position before the token's own", record.identity.subject
-                raise CredentialInvalid(what, way="resume", kind="position", subject=subject)
+                raise CredentialInvalid(what, auth_method="resume", kind="position", subject=subject)
             changed = msgspec.structs.replace(record, family=verdict.family, node=self._node)
             ends = self._family_end(record.identity)
             if await self._store.swap(key, raw, msgspec.json.encode(changed), ends):
                 identity = record.identity.derive(
-                    way="resume", token_id=None, expires_at=None, family=record.identity.family
+                    auth_method="resume", token_id=None, expires_at=None, family=record.identity.family
                 )
-                return Passage(identity, record.topics, child, left=record.node)
+                return RedeemedTicket(identity, record.topics, child, previous_node=record.node)
         raise Unavailable("too many hubs resume this stream at once", code="contended")
 
     async def touch(self, family: str, fresh: Identity | None = None) -> str | None:
@@ -249,9 +257,11 @@ class Tickets:
 
     def _check_alive(self, identity: Identity, revoked: Callable[[Identity], bool]) -> None:
         if identity.expired(self._clock.wall()):
-            raise CredentialExpired("the identity behind it has expired", way="resume", subject=identity.subject)
+            raise CredentialExpired(
+                "the identity behind it has expired", auth_method="resume", subject=identity.subject
+            )
         if revoked(identity):
-            raise CredentialInvalid("revoked", way="resume", kind="revoked", subject=identity.subject)
+            raise CredentialInvalid("revoked", auth_method="resume", kind="revoked", subject=identity.subject)
 
     def _family_end(self, identity: Identity) -> float:
         end = self._clock.wall() + self._resume_ttl

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .publications import TOPIC_SCHEMA, EventBody, TopicText, body_to_draft, draft
+from .publications import TOPIC_SCHEMA, EventBody, TopicText, body_to_draft, publication
 from .publisher import Publisher
 
-__all__ = ["TOPIC_SCHEMA", "EventBody", "Publisher", "TopicText", "body_to_draft", "draft"]
+__all__ = ["TOPIC_SCHEMA", "EventBody", "Publisher", "TopicText", "body_to_draft", "publication"]

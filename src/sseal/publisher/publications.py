@@ -1,4 +1,4 @@
-"""Checks what somebody wants to publish and makes a `Draft` of it: valid, encoded, within the limits."""
+"""Checks what somebody wants to publish and makes a `Publication` of it: valid, encoded, within the limits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from msgspec import UNSET, Meta, UnsetType
 from .. import wire
 from ..errors import Forbidden, InvalidInput, TooLarge
 from ..limits import Limits
-from ..storage import Draft, IdempotencyKey
+from ..storage import IdempotencyKey, Publication
 from ..topics import MAX_TOPIC_LENGTH, check_topic
 
-__all__ = ["TOPIC_SCHEMA", "EventBody", "TopicText", "body_to_draft", "draft"]
+__all__ = ["TOPIC_SCHEMA", "EventBody", "TopicText", "body_to_draft", "publication"]
 
 RETRY_RANGE: Final = (500, 60_000)
 """Milliseconds a publisher may send its readers away for (W19)."""
@@ -61,7 +61,7 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=Fal
     ) = None
 
 
-def draft(
+def publication(
     topics: str | Sequence[str],
     data: Any,
     *,
@@ -72,7 +72,7 @@ def draft(
     scope: tuple[str, str] = ("", ""),
     limits: Limits,
     field: str = "",
-) -> Draft:
+) -> Publication:
     """Make a draft, or say which field is wrong.
 
     :param topics: one exact topic or several; one event all the same.
@@ -103,10 +103,14 @@ def draft(
     except InvalidInput as error:
         name = {"type": "event"}.get(error.field, error.field)
         raise InvalidInput(f"{field}{name}", error.problem) from None
-    return Draft(topics=listed, type=event, data=text, ttl=None if ttl is None else float(ttl), retry=retry, key=claim)
+    return Publication(
+        topics=listed, type=event, data=text, ttl=None if ttl is None else float(ttl), retry=retry, key=claim
+    )
 
 
-def body_to_draft(body: EventBody, *, scope: tuple[str, str], admin: bool, limits: Limits, field: str = "") -> Draft:
+def body_to_draft(
+    body: EventBody, *, scope: tuple[str, str], admin: bool, limits: Limits, field: str = ""
+) -> Publication:
     """Make a draft of one event of ``POST /events``.
 
     :raises InvalidInput: names the field.
@@ -117,7 +121,7 @@ def body_to_draft(body: EventBody, *, scope: tuple[str, str], admin: bool, limit
         raise InvalidInput(f"{field}topic", "send either topic or topics")
     if body.retry is not None and not admin:
         raise Forbidden("retry: only an admin may change the reconnection time of readers", code="admin_required")
-    return draft(
+    return publication(
         topic if isinstance(topics, UnsetType) else topics,  # type: ignore[arg-type]
         body.data,
         event="message" if body.event is None else body.event,

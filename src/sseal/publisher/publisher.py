@@ -18,8 +18,8 @@ from weakref import WeakSet
 from ..errors import InvalidInput, Unavailable
 from ..limits import Limits
 from ..storage.address import engine_of, shown
-from .publications import draft
-from .thread import CLOSE_PATIENCE, Portal
+from .publications import publication
+from .thread import CLOSE_PATIENCE, PublisherThread
 
 __all__ = ["Publisher"]
 
@@ -48,7 +48,7 @@ class Publisher:
         self._address = broker_url
         self._limits = limits or Limits()
         self._lock = threading.Lock()
-        self._portal: Portal | None = None
+        self._portal: PublisherThread | None = None
         self._closed = False
         _watch_process()
         _publishers.add(self)
@@ -133,20 +133,20 @@ class Publisher:
 
     def __del__(self) -> None:
         """Let the thread end that nobody can reach any more; waits for nothing."""
-        if (portal := getattr(self, "_portal", None)) is not None:
-            portal.end()
+        if (publisher_thread := getattr(self, "_portal", None)) is not None:
+            publisher_thread.end()
 
     def __repr__(self) -> str:
         """Show the address without user and password."""
         return f"Publisher({shown(self._address)!r})"
 
     def _submit(self, topic: str | Sequence[str], data: Any, **options: Any) -> Future[list[str]]:
-        made = draft(topic, data, **options, scope=("", ""), limits=self._limits)
+        made = publication(topic, data, **options, scope=("", ""), limits=self._limits)
         with self._lock:
             if self._closed:
                 raise Unavailable("the publisher is closed", code="broker_closed")
             if self._portal is None:
-                self._portal = Portal(self._address)
+                self._portal = PublisherThread(self._address)
             return self._portal.publish([made])
 
     def _end(self) -> Future[None] | None:

@@ -13,9 +13,9 @@ from .. import storage
 from ..clock import SystemClock
 from ..errors import Unavailable
 from ..position import Position
-from ..storage import Broker, Draft
+from ..storage import Broker, Publication
 
-__all__ = ["CLOSE_PATIENCE", "Portal"]
+__all__ = ["CLOSE_PATIENCE", "PublisherThread"]
 
 OPEN_PATIENCE: Final = 8.0
 """Seconds the log may take to open: SQLite waits 5 s for others that open the file."""
@@ -25,7 +25,7 @@ MAX_WAITING: Final = 10_000
 """Publishes that wait at once: a few MiB, and more than a log takes in the 2 s after which they fail anyway."""
 
 
-class Portal:
+class PublisherThread:
     """Opens the log on first use, for publishing only, and stays until `end`.
 
     A connection for each event loop would be left open by those who run a loop per call, as frameworks do that
@@ -49,7 +49,7 @@ class Portal:
         self._thread.start()
         self._loop = self._ready.result()
 
-    def publish(self, drafts: Sequence[Draft]) -> Future[list[str]]:
+    def publish(self, publications: Sequence[Publication]) -> Future[list[str]]:
         """Publish all or nothing; never waits. The future gives the ids.
 
         :raises Unavailable: it is closed, or too much waits already.
@@ -60,7 +60,7 @@ class Portal:
             if self._waiting >= MAX_WAITING:
                 raise Unavailable("too many publishes wait for the log already", code="busy")
             self._waiting += 1
-            future = asyncio.run_coroutine_threadsafe(self._publish(drafts), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._publish(publications), self._loop)
         future.add_done_callback(self._done)
         return future
 
@@ -94,13 +94,13 @@ class Portal:
         if self._publishing:
             await asyncio.wait(self._publishing, timeout=0.2 * CLOSE_PATIENCE)
 
-    async def _publish(self, drafts: Sequence[Draft]) -> list[str]:
+    async def _publish(self, publications: Sequence[Publication]) -> list[str]:
         task = asyncio.current_task()
         assert task is not None
         self._publishing.add(task)
         try:
             await self._opened()
-            offsets = await self._broker.publish(drafts)
+            offsets = await self._broker.publish(publications)
         except asyncio.CancelledError:
             if not self._stop.is_set():
                 raise

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["Collector", "calm_collector"]
+__all__ = ["Collector", "tune_gc"]
 
 THRESHOLDS: Final = (50_000, 20, 1_000)
 """Objects between two passes over the youngest, and how many of those passes until the next older ones are included."""
@@ -29,7 +29,7 @@ UNEXPLAINED: Final = 1_000_000
 logger = logging.getLogger("sseal.server")
 
 
-def calm_collector(connections: Callable[[], int] = lambda: 0) -> None:
+def tune_gc(connections: Callable[[], int] = lambda: 0) -> None:
     """Make passes over the youngest objects rare, and full passes depend on memory that nothing explains.
 
     What exists at the start is exempted. A host app that mounts the hub may call this too, once.

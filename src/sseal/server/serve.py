@@ -20,17 +20,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..asgi.responses import not_found
 from ..errors import InvalidInput, SsealError
 from ..hub import Hub
-from ..settings import Settings, refusals, revive, warnings_of
+from ..settings import Settings, config_errors, revive, warnings_of
 from ..storage.address import shown
 from ..telemetry import logs, redaction
 from .access import AccessLog
 from .connections import HttpLimits, spare_descriptors
-from .gc_tuning import calm_collector
+from .gc_tuning import tune_gc
 from .loop import Server, ending_at_signals
 from .proxies import Proxies
 from .workers import supervise
 
-__all__ = ["calm_collector", "listen", "raise_descriptor_limit", "run", "serve"]
+__all__ = ["listen", "raise_descriptor_limit", "run", "serve", "tune_gc"]
 
 BACKLOG: Final = 4096
 """Connections the kernel holds while a reconnect storm is being accepted."""
@@ -49,7 +49,7 @@ def serve(settings: Settings) -> None:
 
     :raises SsealError: the settings are unsafe or incomplete, the address is taken, or the hub did not start.
     """
-    if refused := refusals(settings):
+    if refused := config_errors(settings):
         raise SsealError("\n".join(refused), code="refused")
     _log(settings)
     # It speaks of the workers of a server that starts them itself; here the setting `workers` does.
@@ -91,7 +91,7 @@ def _serve(settings: Settings, listener: socket.socket, ready: Callable[[], None
         app,
         [listener],
         ready=ready,
-        leaving=lambda: hub.engine.draining,
+        leaving=lambda: hub.node.draining,
         protocol=_protocol(_limits(settings, hub)),
         root_path=settings.root_path,
         timeout_keep_alive=settings.keep_alive_timeout,
@@ -194,7 +194,7 @@ def run(
         reason = error.strerror or str(error)
         raise InvalidInput("tls_cert_file", f"certificate or key cannot be used ({reason}); both are PEM") from None
     server = Server(config, ready, leaving)
-    calm_collector(lambda: len(server.server_state.connections))
+    tune_gc(lambda: len(server.server_state.connections))
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         with ending_at_signals(server):
@@ -215,7 +215,7 @@ def _limits(settings: Settings, hub: Hub) -> HttpLimits:
         connections=limits.http_connections,
         connections_per_address=limits.http_connections_per_address,
         proxies=settings.forwarded_allow_ips,
-        closed=hub.engine.stats.connections_closed,
+        closed=hub.node.stats.connections_closed,
     )
 
 
@@ -266,13 +266,13 @@ def _announce(settings: Settings, address: tuple[Any, ...]) -> None:
     hub = settings.hub()
     host, port = address[:2]
     keys = bool(hub.jwt_secret or hub.jwt_public_key or hub.jwt_jwks_url)
-    closed = {"own"} if keys else {"own", "bearer", "query"}
+    closed = {"custom"} if keys else {"custom", "bearer", "query"}
     logger.info(
         "listening",
         extra={
             "address": f"{'https' if settings.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}",
             "version": version("sseal"),
-            "ways": ", ".join(way for way in hub.credentials if way not in closed),
+            "ways": ", ".join(auth_method for auth_method in hub.credentials if auth_method not in closed),
             "broker": shown(hub.broker),
             "workers": settings.workers,
             "cookie": hub.session_cookie,

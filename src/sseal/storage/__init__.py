@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from .broker import CANARY_ROOT, Broker, Draft, Entry, IdempotencyKey, Intake, Page, Retention
+from .broker import CANARY_ROOT, Broker, Entry, IdempotencyKey, LogListener, Page, Publication, Retention
 from .memory import MemoryBroker, MemoryStore
 from .opening import Storage, open  # noqa: A004 - it is `storage.open` that people read
-from .store import Heard, Store
+from .store import Store, StoreListener
 
 __all__ = [
     "CANARY_ROOT",
     "Broker",
-    "Draft",
     "Entry",
-    "Heard",
     "IdempotencyKey",
-    "Intake",
+    "LogListener",
     "MemoryBroker",
     "MemoryStore",
     "Page",
+    "Publication",
     "Retention",
     "Storage",
     "Store",
+    "StoreListener",
     "open",
 ]

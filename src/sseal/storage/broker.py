@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from ..position import Lineage
 from ..subscription import TopicSet
 
-__all__ = ["CANARY_ROOT", "Broker", "Draft", "Entry", "IdempotencyKey", "Intake", "Page", "Retention"]
+__all__ = ["CANARY_ROOT", "Broker", "Entry", "IdempotencyKey", "LogListener", "Page", "Publication", "Retention"]
 
 CANARY_ROOT: Final = "$sseal/canary"
 """Topics below it are canaries: a log keeps the newest of each only, and they never count as lost."""
@@ -28,8 +28,8 @@ class IdempotencyKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """One event before the log gave it an offset. Made by `sseal.publisher.draft`, valid by then.
+class Publication:
+    """One event before the log gave it an offset. Made by `sseal.publisher.publication`, valid by then.
 
     :param topics: one or more exact topics; one event, one offset, one delivery (W27).
     :param ttl: seconds it stays readable, None for as long as the log retains it.
@@ -88,10 +88,10 @@ class Retention:
     size: int = 64 * 1024 * 1024
 
 
-class Intake(Protocol):
+class LogListener(Protocol):
     """What a log tells its hub. All methods are called in the hub's event loop, the synchronous ones never wait."""
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
+    def on_entries(self, entries: Sequence[Entry]) -> None:
         """Take the next entries of the topics listened to: in order of offsets, each once, without holes (W24).
 
         What a log hands out has been read back from it, the hub's own events too (W28). Entries of other topics
@@ -99,7 +99,7 @@ class Intake(Protocol):
         """
         ...
 
-    def turned(self) -> None:
+    def on_epoch_change(self) -> None:
         """Learn that the log is in another epoch: `Broker.lineage` and `Broker.head` are the new ones already.
 
         Every topic listened to is delivered from that head on. Entries of the old epoch beyond its last offset
@@ -107,7 +107,7 @@ class Intake(Protocol):
         """
         ...
 
-    def missed(self, names: Sequence[str] | None, upto: int) -> None:
+    def on_gap(self, names: Sequence[str] | None, upto: int) -> None:
         """Learn that entries of these topics and patterns (None: of all) up to an offset were not delivered.
 
         The log no longer had them, or there were too many. From that offset on everything is delivered again; the
@@ -115,7 +115,7 @@ class Intake(Protocol):
         """
         ...
 
-    async def returned(self) -> None:
+    async def on_reconnect(self) -> None:
         """Do what has to be done before anything is delivered after the log had been out of reach (W17)."""
         ...
 
@@ -123,7 +123,7 @@ class Intake(Protocol):
 class Broker(Protocol):
     """One log, shared by all hubs that open it. All methods are called in the hub's event loop."""
 
-    async def open(self, intake: Intake | None) -> None:
+    async def open(self, intake: LogListener | None) -> None:
         """Connect, and hand every later entry of the topics listened to to ``intake``; None only publishes.
 
         :raises Unavailable: the log cannot be reached now; may be called again.
@@ -154,7 +154,7 @@ class Broker(Protocol):
     async def newest(self) -> int:
         """Ask the log itself for the offset of its newest entry, which may not have been handed out yet.
 
-        A new epoch is noticed by this too: `Intake.turned` is called before it returns.
+        A new epoch is noticed by this too: `LogListener.on_epoch_change` is called before it returns.
 
         :raises Unavailable: the log cannot be read now.
         """
@@ -167,7 +167,7 @@ class Broker(Protocol):
         """
         ...
 
-    async def publish(self, drafts: Sequence[Draft]) -> list[int]:
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
         """Append all or nothing, in order; return the offsets (a known key returns its first offset, W20).
 
         Returns when the log promises to keep them (sqlite: on disk; redis: in the primary's memory).

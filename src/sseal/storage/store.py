@@ -7,20 +7,20 @@ from typing import Final, Protocol
 
 from .leases import Changes, Held
 
-__all__ = ["MAX_RECORDS", "Heard", "Store"]
+__all__ = ["MAX_RECORDS", "Store", "StoreListener"]
 
 MAX_RECORDS: Final = 1_000_000
 """Records at once; at about 500 bytes each half a gigabyte, far beyond what one process serves."""
 
 
-class Heard(Protocol):
+class StoreListener(Protocol):
     """What a store tells its hub. Called in the event loop, never waits."""
 
-    def revocations_grew(self) -> None:
+    def on_revocations(self) -> None:
         """Learn that the revocation log may have grown: read on from the last number known."""
         ...
 
-    def mail(self, body: bytes) -> None:
+    def on_message(self, body: bytes) -> None:
         """Take a message that another node, or this one, sent to this node."""
         ...
 
@@ -31,7 +31,7 @@ class Store(Protocol):
     Every method but `open` and `close` raises `Unavailable` when the store cannot be reached within 2 seconds.
     """
 
-    async def open(self, node: str, heard: Heard) -> None:
+    async def open(self, node: str, listener: StoreListener) -> None:
         """Connect, and from now on be that node: mail to it arrives, and others find it in `nodes`.
 
         :raises Unavailable: the store cannot be reached now; may be called again.

@@ -9,27 +9,27 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from ..delivery.node import Engine
+from ..delivery.node import Node
 from ..stream.states import State
 
 __all__ = ["exporter"]
 
 
-class _EngineCollector(Collector):
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+class _NodeCollector(Collector):
+    def __init__(self, node: Node) -> None:
+        self._node = node
 
     def collect(self) -> Iterator[Metric]:
         """Yield one family per number."""
-        engine, stats = self._engine, self._engine.stats
+        node, stats = self._node, self._node.stats
         streams = GaugeMetricFamily("sseal_streams", "Open streams", labels=["state"])
-        live = sum(c.state is State.LIVE for c in engine.connections.values())
+        live = sum(c.state is State.LIVE for c in node.connections.values())
         streams.add_metric(["live"], live)
-        streams.add_metric(["catching_up"], len(engine.connections) - live)
+        streams.add_metric(["catching_up"], len(node.connections) - live)
         yield streams
-        yield GaugeMetricFamily("sseal_topics", "Topics and patterns with readers", value=engine.topic_count)
-        yield GaugeMetricFamily("sseal_position", "Offset at the head", value=engine.position.offset)
-        yield GaugeMetricFamily("sseal_revocations", "Revocations in force", value=len(engine.revocations))
+        yield GaugeMetricFamily("sseal_topics", "Topics and patterns with readers", value=node.topic_count)
+        yield GaugeMetricFamily("sseal_position", "Offset at the head", value=node.position.offset)
+        yield GaugeMetricFamily("sseal_revocations", "Revocations in force", value=len(node.revocations))
         for name, text, value in (
             ("sseal_events_published", "Events taken from the log", stats.published),
             ("sseal_events_delivered", "Events written to streams", stats.delivered),
@@ -39,12 +39,12 @@ class _EngineCollector(Collector):
         ):
             yield CounterMetricFamily(name, text, value=value)
         for name, text, label, values in (
-            ("sseal_connects", "Streams opened", "way", stats.connects),
+            ("sseal_connects", "Streams opened", "auth_method", stats.connects),
             ("sseal_refusals", "Requests refused", "code", stats.refused),
             ("sseal_closes", "Streams ended", "reason", stats.closed),
             ("sseal_connections_closed", "Connections closed that were no streams", "reason", stats.connections_closed),
-            ("sseal_audit_events", "Security events", "event", engine.audit.counts),
-            ("sseal_credentials_refused", "Credentials refused", "reason", engine.audit.refused),
+            ("sseal_audit_events", "Security events", "event", node.audit.counts),
+            ("sseal_credentials_refused", "Credentials refused", "reason", node.audit.refused),
         ):
             family = CounterMetricFamily(name, text, labels=[label])
             for key, value in values.items():
@@ -52,8 +52,8 @@ class _EngineCollector(Collector):
             yield family
 
 
-def exporter(engine: Engine) -> Callable[[], tuple[bytes, str]]:
+def exporter(node: Node) -> Callable[[], tuple[bytes, str]]:
     """Return a function that renders the metrics of one engine: body and media type."""
     registry = CollectorRegistry()
-    registry.register(_EngineCollector(engine))
+    registry.register(_NodeCollector(node))
     return lambda: (generate_latest(registry), CONTENT_TYPE_LATEST)

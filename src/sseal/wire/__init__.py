@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .control import Session, auth_event, bye_event, gap_event, retry_line
+from .control import AuthState, auth_event, bye_event, gap_event, retry_line
 from .decoder import DEFAULT_MAX_EVENT, DEFAULT_MAX_LINE, Decoder
 from .encoder import (
     FRAME_START,
@@ -23,9 +23,9 @@ __all__ = [
     "HEARTBEAT",
     "MAX_RETRY",
     "RESERVED_TYPES",
+    "AuthState",
     "Decoder",
     "Event",
-    "Session",
     "auth_event",
     "bye_event",
     "encode",

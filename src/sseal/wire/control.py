@@ -15,17 +15,17 @@ from ..errors import InvalidInput
 from .encoder import check_retry, check_text, encode
 from .event import MAX_RETRY, Event
 
-__all__ = ["Session", "auth_event", "bye_event", "gap_event", "retry_line"]
+__all__ = ["AuthState", "auth_event", "bye_event", "gap_event", "retry_line"]
 
-Session = Literal["valid", "expiring", "refreshed", "expired", "revoked"]
+AuthState = Literal["valid", "expiring", "refreshed", "expired", "revoked"]
 """The state of the identity behind a live stream."""
 
-_SESSIONS: Final = frozenset(get_args(Session))
+_SESSIONS: Final = frozenset(get_args(AuthState))
 
 
 def auth_event(
     *,
-    session: Session,
+    session: AuthState,
     connection: str,
     subject: str | None,
     topics: Sequence[str],
@@ -42,7 +42,7 @@ def auth_event(
     :raises InvalidInput: ``session`` is no such state, or a text cannot be encoded.
     """
     if session not in _SESSIONS:
-        raise InvalidInput("session", f"must be one of {', '.join(get_args(Session))}, is {session!r}")
+        raise InvalidInput("session", f"must be one of {', '.join(get_args(AuthState))}, is {session!r}")
     members = {
         "session": session,
         "connection": connection,

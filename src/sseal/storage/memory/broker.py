@@ -12,7 +12,7 @@ from ...clock import Clock
 from ...errors import Conflict, Unavailable
 from ...position import EPOCH_ALPHABET, EPOCH_LENGTH, Lineage
 from ...subscription import TopicSet
-from ..broker import CANARY_ROOT, Draft, Entry, IdempotencyKey, Intake, Page, Retention
+from ..broker import CANARY_ROOT, Entry, IdempotencyKey, LogListener, Page, Publication, Retention
 
 __all__ = ["MemoryBroker"]
 
@@ -43,11 +43,11 @@ class MemoryBroker:
         self._trimmed: dict[str, tuple[int, float]] = {}
         self._floor = (0, 0.0)
         self._keys: dict[tuple[tuple[str, str], str], tuple[bytes, int, float]] = {}
-        self._intake: Intake | None = None
+        self._intake: LogListener | None = None
         self._opened_at = 0
         self._open = False
 
-    async def open(self, intake: Intake | None) -> None:
+    async def open(self, intake: LogListener | None) -> None:
         """Hand every later entry to ``intake``."""
         self._intake, self._open, self._opened_at = intake, True, self._head
 
@@ -78,24 +78,34 @@ class MemoryBroker:
         """Return the time of the process."""
         return self._clock.wall()
 
-    async def publish(self, drafts: Sequence[Draft]) -> list[int]:
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
         """Append all or nothing; see `Broker.publish`."""
         if not self._open:
             raise Unavailable("the log is closed", code="broker_closed")
         now = self._clock.wall()
-        known = [self._known(draft.key, now) for draft in drafts]
+        known = [self._known(publication.key, now) for publication in publications]
         fresh: list[Entry] = []
         offsets: list[int] = []
         claimed: dict[tuple[tuple[str, str], str], tuple[bytes, int]] = {}
-        for draft, offset in zip(drafts, known, strict=True):
-            if offset is None and draft.key is not None:
-                offset = _claimed(claimed, draft.key)
+        for publication, offset in zip(publications, known, strict=True):
+            if offset is None and publication.key is not None:
+                offset = _claimed(claimed, publication.key)
             if offset is None:
                 offset = self._head + len(fresh) + 1
-                expires_at = None if draft.ttl is None else now + draft.ttl
-                fresh.append(Entry(offset, draft.topics, draft.type, draft.data, now, expires_at, draft.retry))
-                if draft.key is not None:
-                    claimed[draft.key.scope, draft.key.key] = (draft.key.digest, offset)
+                expires_at = None if publication.ttl is None else now + publication.ttl
+                fresh.append(
+                    Entry(
+                        offset,
+                        publication.topics,
+                        publication.type,
+                        publication.data,
+                        now,
+                        expires_at,
+                        publication.retry,
+                    )
+                )
+                if publication.key is not None:
+                    claimed[publication.key.scope, publication.key.key] = (publication.key.digest, offset)
             offsets.append(offset)
         for key, (digest, offset) in claimed.items():
             self._keys.pop(key, None)  # of yesterday: the new one goes to the end of the line
@@ -106,7 +116,7 @@ class MemoryBroker:
             self._append(entry)
         self._trim(now)
         if fresh and self._intake is not None:
-            self._intake.deliver(fresh)
+            self._intake.on_entries(fresh)
         return offsets
 
     async def history(

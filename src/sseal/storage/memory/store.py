@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ...clock import Clock
 from ...errors import Unavailable
 from ..leases import Changes, Held, Leases
-from ..store import MAX_RECORDS, Heard
+from ..store import MAX_RECORDS, StoreListener
 
 __all__ = ["MemoryStore"]
 
@@ -26,20 +26,20 @@ class MemoryStore:
         self._log: list[tuple[int, bytes, float]] = []
         self._last = 0
         self._node = ""
-        self._heard: Heard | None = None
+        self._listener: StoreListener | None = None
 
     def __len__(self) -> int:
         """Count the records that have not expired."""
         self._sweep()
         return len(self._records)
 
-    async def open(self, node: str, heard: Heard) -> None:
+    async def open(self, node: str, listener: StoreListener) -> None:
         """Be the only node."""
-        self._node, self._heard = node, heard
+        self._node, self._listener = node, listener
 
     async def close(self) -> None:
         """Be no node any more; the records stay."""
-        self._heard = None
+        self._listener = None
 
     @property
     def lost_since(self) -> float | None:
@@ -78,8 +78,8 @@ class MemoryStore:
             raise Unavailable("the store is full", code="store_full", retry_after=5.0)
         self._last += 1
         self._log.append((self._last, record, expires_at))
-        if self._heard is not None:
-            self._heard.revocations_grew()
+        if self._listener is not None:
+            self._listener.on_revocations()
         return self._last
 
     async def revocations(self, after: int) -> list[tuple[int, bytes]]:
@@ -119,9 +119,9 @@ class MemoryStore:
 
     async def send(self, node: str, body: bytes) -> bool:
         """Hand a message to this node, the only one there is."""
-        if self._heard is None or node != self._node:
+        if self._listener is None or node != self._node:
             return False
-        asyncio.get_running_loop().call_soon(self._heard.mail, body)
+        asyncio.get_running_loop().call_soon(self._listener.on_message, body)
         return True
 
     async def broadcast(self, body: bytes) -> None:
@@ -129,7 +129,7 @@ class MemoryStore:
 
     async def nodes(self) -> list[str]:
         """Return this node."""
-        return [self._node] if self._heard is not None else []
+        return [self._node] if self._listener is not None else []
 
     def _read(self, key: str) -> bytes | None:
         record = self._records.get(key)

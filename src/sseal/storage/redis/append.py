@@ -13,7 +13,7 @@ import msgspec
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from ...errors import Conflict, SsealError, Unavailable
-from ..broker import Draft
+from ..broker import Publication
 from .codec import calls_of
 from .errors import Lost
 from .link import Link
@@ -34,7 +34,7 @@ GROUP_SIZE: Final = 1024 * 1024
 class _Call:
     """One publish, from its arrival to its answer."""
 
-    drafts: Sequence[Draft]
+    publications: Sequence[Publication]
     answer: asyncio.Future[list[int]]
     deadline: float
     unsure: bool = field(default=False)
@@ -43,7 +43,7 @@ class _Call:
     @property
     def size(self) -> int:
         """Characters of data, which are what makes a script long."""
-        return sum(len(draft.data) for draft in self.drafts)
+        return sum(len(publication.data) for publication in self.publications)
 
     def refuse(self, error: SsealError) -> None:
         if not self.answer.done():
@@ -76,14 +76,14 @@ class Appender:
         self._queue: deque[_Call] = deque()
         self._pump: asyncio.Task[None] | None = None
 
-    async def publish(self, drafts: Sequence[Draft]) -> list[int]:
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
         """Append all or nothing; see `Broker.publish`."""
-        if not drafts:
+        if not publications:
             return []
         if len(self._queue) >= MAX_QUEUED:
             raise Unavailable("the log is busy; nothing was published", code="busy")
         loop = asyncio.get_running_loop()
-        call = _Call(drafts, loop.create_future(), loop.time() + PATIENCE)
+        call = _Call(publications, loop.create_future(), loop.time() + PATIENCE)
         self._queue.append(call)
         if self._pump is None:
             self._pump = asyncio.create_task(self._append_all(), name="sseal-redis-publish")
@@ -115,14 +115,14 @@ class Appender:
 
     def _next_group(self) -> list[_Call]:
         group: list[_Call] = []
-        drafts = size = 0
+        publications = size = 0
         while self._queue:
             call = self._queue[0]
             if call.answer.done():  # its caller has given up
                 self._queue.popleft()
                 continue
-            drafts, size = drafts + len(call.drafts), size + call.size
-            if group and (drafts > GROUP_DRAFTS or size > GROUP_SIZE):
+            publications, size = publications + len(call.publications), size + call.size
+            if group and (publications > GROUP_DRAFTS or size > GROUP_SIZE):
                 break
             group.append(self._queue.popleft())
         return group
@@ -139,7 +139,7 @@ class Appender:
                     group = [call for call in group if not call.answer.done()]
                     if not group:
                         return
-                    calls = calls_of([call.drafts for call in group])
+                    calls = calls_of([call.publications for call in group])
                 _doubt(group)
                 answers = await self._link.run(PUBLISH, epoch, nonce, self._link.channels, *calls)
             except Lost as error:
@@ -191,7 +191,7 @@ def _answer(group: list[_Call], answers: list[Any]) -> None:
         if call.answer.done():
             continue
         if isinstance(answer, int):
-            key = call.drafts[answer].key
+            key = call.publications[answer].key
             call.refuse(Conflict(f"key: {key.key if key else ''!r} was used before with other content"))
         else:
             call.answer.set_result(answer)

@@ -15,7 +15,7 @@ from ...clock import Clock
 from ...errors import Unavailable
 from ...position import EPOCH_ALPHABET, EPOCH_LENGTH, Lineage, Position
 from ...subscription import TopicSet
-from ..broker import Draft, Intake, Page, Retention
+from ..broker import LogListener, Page, Publication, Retention
 from .append import Appender
 from .codec import entry_of, query_of
 from .connection import PATIENCE, Argument
@@ -55,7 +55,7 @@ class RedisBroker:
         self._read_head = 0
         self._ahead = 0.0
         self._appender = Appender(link, self._writable, self._turn)
-        self._intake: Intake | None = None
+        self._intake: LogListener | None = None
         self._listener: Listener | None = None
         self._attached = asyncio.Event()
         self._verifying = asyncio.Lock()
@@ -65,7 +65,7 @@ class RedisBroker:
         self._has_turned = False
         self._open = False
 
-    async def open(self, intake: Intake | None) -> None:
+    async def open(self, intake: LogListener | None) -> None:
         """Connect and hand every later entry of the topics listened to to ``intake``; see `Broker.open`."""
         if self._open:
             return
@@ -105,11 +105,11 @@ class RedisBroker:
         """Hand out what was missed, after what has to come first (W17); see `User`."""
         if self._intake is None or self._listener is None:
             return
-        await self._intake.returned()
+        await self._intake.on_reconnect()
         self._may_tell = True
         if self._has_turned:
             self._has_turned = False
-            self._intake.turned()
+            self._intake.on_epoch_change()
         await self._listener.resume()
 
     def detach(self) -> None:
@@ -157,7 +157,7 @@ class RedisBroker:
         await self._link.look()  # with what this hub knew it would take the log back from one that knows better
         if await self._verify() and self._intake is not None:
             if self._may_tell:
-                self._intake.turned()
+                self._intake.on_epoch_change()
             else:
                 self._has_turned = True
 
@@ -198,11 +198,11 @@ class RedisBroker:
 
     # -- publishing and reading -------------------------------------------------------------------------
 
-    async def publish(self, drafts: Sequence[Draft]) -> list[int]:
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
         """Append all or nothing; see `Broker.publish`."""
         if not self._open:
             raise Unavailable("the log is closed", code="broker_closed")
-        return await self._appender.publish(drafts)
+        return await self._appender.publish(publications)
 
     async def newest(self) -> int:
         """Ask the log for the offset of its newest entry; see `Broker.newest`."""

@@ -12,7 +12,7 @@ import msgspec
 
 from ...subscription import TopicSet
 from ...topics import Pattern
-from ..broker import Draft, Entry, IdempotencyKey
+from ..broker import Entry, IdempotencyKey, Publication
 
 __all__ = ["Message", "calls_of", "entry_of", "query_of"]
 
@@ -21,17 +21,19 @@ _decode: Final = msgspec.msgpack.Decoder(tuple[str, str, int | None]).decode
 _SPECIAL: Final = re.compile(r"([^\w/])", re.ASCII)
 
 
-def calls_of(calls: Sequence[Sequence[Draft]]) -> list[bytes]:
+def calls_of(calls: Sequence[Sequence[Publication]]) -> list[bytes]:
     """Return the arguments publish.lua takes for some calls: what they are, then the blob of every draft."""
     blobs: list[bytes] = []
     shape = []
-    for drafts in calls:
+    for publications in calls:
         call: list[tuple[Any, ...]] = []
-        for draft in drafts:
+        for publication in publications:
             # Lua's MessagePack knows no binary strings, so the blobs are arguments of their own.
-            blobs.append(_encode((draft.type, draft.data, draft.retry)))
-            key, digest = ("", "") if draft.key is None else (_hash(draft.key), draft.key.digest.hex())
-            call.append((draft.topics, -1 if draft.ttl is None else draft.ttl, key, digest))
+            blobs.append(_encode((publication.type, publication.data, publication.retry)))
+            key, digest = (
+                ("", "") if publication.key is None else (_hash(publication.key), publication.key.digest.hex())
+            )
+            call.append((publication.topics, -1 if publication.ttl is None else publication.ttl, key, digest))
         shape.append(call)
     return [_encode(shape), *blobs]
 

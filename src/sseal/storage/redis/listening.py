@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from ...subscription import TopicSet
 from ...topics import is_pattern
-from ..broker import CANARY_ROOT, Entry, Intake
+from ..broker import CANARY_ROOT, Entry, LogListener
 from .codec import Message, entry_of
 from .errors import Lost
 from .link import Link
@@ -44,12 +44,12 @@ _MOST_PATTERNS: Final = 64
 class Listener:
     """The topics and patterns a hub listens to, and what has come of them.
 
-    :param turn: finds out what became of the epoch; ends in `turned` if it is another.
+    :param turn: finds out what became of the epoch; ends in `on_epoch_change` if it is another.
     :param canary: called when one of this hub's canaries has passed.
     """
 
     def __init__(
-        self, link: Link, intake: Intake, turn: Callable[[], Awaitable[None]], canary: Callable[[], None]
+        self, link: Link, intake: LogListener, turn: Callable[[], Awaitable[None]], canary: Callable[[], None]
     ) -> None:
         self._link = link
         self._intake = intake
@@ -243,7 +243,7 @@ class Listener:
 
     def _hand_out(self, entries: list[Entry]) -> None:
         self.head = entries[-1].offset
-        self._intake.deliver(entries)
+        self._intake.on_entries(entries)
         if any(entry.topics[0].startswith(CANARY_ROOT) for entry in entries):
             self._canary()
 
@@ -351,7 +351,7 @@ class Listener:
                 late.remove(LOG)
                 late += self._patterns
         if late is None or late:
-            self._intake.missed(late, self.head)
+            self._intake.on_gap(late, self.head)
 
     async def _is_late(self, channel: str) -> bool:
         after = max(self._last.get(channel, self.head), self.complete)
@@ -381,7 +381,7 @@ class Listener:
                 continue
             head, floor, more, items = int(answer[0]), int(answer[1]), bool(answer[2]), answer[3]
             if floor > after:
-                self._intake.missed(None, floor)
+                self._intake.on_gap(None, floor)
                 self.head = max(self.head, floor)
             entries = [entry for entry in map(entry_of, items) if entry.offset > self.head]
             if wanted := [entry for entry in entries if self._matches(entry.topics)]:

@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from ...clock import Clock
 from ...errors import TooLarge, Unavailable
 from ..leases import Changes, Held, lapsed
-from ..store import Heard
+from ..store import StoreListener
 from .connection import Argument
 from .errors import Lost
 from .link import Link
@@ -61,27 +61,27 @@ class RedisStore:
         self._clock = clock
         self._every = heartbeat
         self._node = ""
-        self._heard: Heard | None = None
+        self._listener: StoreListener | None = None
         self._beating: asyncio.Task[None] | None = None
         self._read_log: bytes | None = None
 
-    async def open(self, node: str, heard: Heard) -> None:
+    async def open(self, node: str, listener: StoreListener) -> None:
         """Connect, and be that node; see `Store.open`."""
-        if self._heard is not None:
+        if self._listener is not None:
             return
-        self._node, self._heard = node, heard
+        self._node, self._listener = node, listener
         try:
             await self._link.open(self, "store")
         except BaseException:
-            self._heard = None
+            self._listener = None
             raise
         self._beating = asyncio.create_task(self._beat_forever(), name="sseal-redis-heartbeat")
 
     async def close(self) -> None:
         """Be no node any more; idempotent."""
-        if self._heard is None:
+        if self._listener is None:
             return
-        self._heard = None
+        self._listener = None
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
@@ -104,8 +104,8 @@ class RedisStore:
 
     async def resume(self) -> None:
         """Hear of revocations that came meanwhile (W17); see `User`."""
-        if self._heard is not None:
-            self._heard.revocations_grew()
+        if self._listener is not None:
+            self._listener.on_revocations()
 
     def detach(self) -> None:
         """Trust no number read so far: behind the next connection the log may be an older one; see `User`."""
@@ -116,12 +116,12 @@ class RedisStore:
         return _REVOKED, _ALL, f"node:{self._node}"
 
     def _take(self, channel: str, data: bytes) -> None:
-        if self._heard is None:
+        if self._listener is None:
             return
         if channel == _REVOKED:
-            self._heard.revocations_grew()
+            self._listener.on_revocations()
         else:
-            self._heard.mail(data)
+            self._listener.on_message(data)
 
     # -- records ----------------------------------------------------------------------------------------
 
@@ -241,8 +241,8 @@ class RedisStore:
         except ResponseError as error:
             logger.warning("no sign of life could be given", extra={"why": str(error)})
         await self._link.barrier()
-        if self._heard is not None:
-            self._heard.revocations_grew()
+        if self._listener is not None:
+            self._listener.on_revocations()
 
     # -- talking ----------------------------------------------------------------------------------------
 
@@ -264,7 +264,7 @@ class RedisStore:
 
     async def _guarded(self, script: Script | None, arguments: tuple[Argument, ...]) -> Any:
         """Send, and translate what goes wrong into what a caller of the store may be told."""
-        if self._heard is None:
+        if self._listener is None:
             raise Unavailable("the store is closed", code="store_closed")
         try:
             await self._link.ready()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ...errors import Conflict
 from ...position import MAX_OFFSET
-from ..broker import Draft, IdempotencyKey
+from ..broker import IdempotencyKey, Publication
 from .log import Log, is_canary, row
 from .retention import trim
 from .rows import fetch, insert, micros, texts
@@ -29,13 +29,13 @@ CANARIES: Final = 8
 Claims = dict[str, tuple[bytes, int]]
 
 
-def append(connection: sqlite3.Connection, log: Log, calls: Sequence[Sequence[Draft]], now: int) -> list[Any]:
+def append(connection: sqlite3.Connection, log: Log, calls: Sequence[Sequence[Publication]], now: int) -> list[Any]:
     """Append what each caller brought, all or nothing for each; return offsets or `Conflict` for each.
 
     :param now: Unix microseconds.
     """
     plan = _Plan(log.head, now, _known(connection, calls, now))
-    answers = [plan.take(drafts) for drafts in calls]
+    answers = [plan.take(publications) for publications in calls]
     if plan.events:
         plan.write(connection)
         log.head = plan.head
@@ -56,23 +56,23 @@ class _Plan:
         self._known = known
         self._claimed: Claims = {}
 
-    def take(self, drafts: Sequence[Draft]) -> list[int] | Conflict:
+    def take(self, publications: Sequence[Publication]) -> list[int] | Conflict:
         """Give the drafts of one caller their offsets, unless one of their keys was used for something else."""
         claimed: Claims = {}
         offsets: list[int] = []
         fresh: list[tuple[Any, ...]] = []
-        for draft in drafts:
-            name = None if draft.key is None else _name(draft.key)
-            if draft.key is not None and name is not None:
+        for publication in publications:
+            name = None if publication.key is None else _name(publication.key)
+            if publication.key is not None and name is not None:
                 first = claimed.get(name) or self._known.get(name)
-                if first is not None and first[0] != draft.key.digest:
-                    return _conflict(draft.key, twice=name in claimed)
+                if first is not None and first[0] != publication.key.digest:
+                    return _conflict(publication.key, twice=name in claimed)
                 if first is not None:
                     offsets.append(first[1])
                     continue
-                claimed[name] = (draft.key.digest, self.head + len(fresh) + 1)
+                claimed[name] = (publication.key.digest, self.head + len(fresh) + 1)
             offsets.append(self.head + len(fresh) + 1)
-            fresh.append(row(offsets[-1], draft, self._now))
+            fresh.append(row(offsets[-1], publication, self._now))
         if self.head + len(fresh) > MAX_OFFSET:
             raise OverflowError("the log has given all its offsets")
         self.head += len(fresh)
@@ -94,8 +94,10 @@ class _Plan:
             _forget_keys(connection, self._now)
 
 
-def _known(connection: sqlite3.Connection, calls: Sequence[Sequence[Draft]], now: int) -> Claims:
-    names = [_name(draft.key) for drafts in calls for draft in drafts if draft.key is not None]
+def _known(connection: sqlite3.Connection, calls: Sequence[Sequence[Publication]], now: int) -> Claims:
+    names = [
+        _name(publication.key) for publications in calls for publication in publications if publication.key is not None
+    ]
     if not names:
         return {}
     rows = fetch(

@@ -13,7 +13,7 @@ from ...clock import Clock
 from ...errors import Unavailable
 from ...position import Lineage
 from ...subscription import TopicSet
-from ..broker import Draft, Entry, Intake, Page, Retention
+from ..broker import Entry, LogListener, Page, Publication, Retention
 from .append import append
 from .database import Database
 from .epochs import Tip, read_tip, settle
@@ -47,10 +47,10 @@ class SqliteBroker:
         self._acknowledged = 0
         self._settled = ""
         self._open = False
-        self._intake: Intake | None = None
+        self._intake: LogListener | None = None
         self._tail: Tail | None = None
 
-    async def open(self, intake: Intake | None) -> None:
+    async def open(self, intake: LogListener | None) -> None:
         """Open the file and hand every later entry to ``intake``; see `Broker.open`."""
         await self.close()
         await self._database.open("broker")
@@ -63,7 +63,7 @@ class SqliteBroker:
             self._take_over(await self._database.read(_tips, None))
             if intake is not None:
                 self._intake = intake
-                receiver = Receiver(self._deliver, self._missed, self._turned, intake.returned, self._trim_step)
+                receiver = Receiver(self._deliver, self._missed, self._turned, intake.on_reconnect, self._trim_step)
                 self._tail = Tail(self._tip, receiver)
                 await self._database.listen(self._tail)
         except BaseException:
@@ -115,12 +115,12 @@ class SqliteBroker:
         """Return the time of the machine, which all processes on the file share."""
         return self._clock.wall()
 
-    async def publish(self, drafts: Sequence[Draft]) -> list[int]:
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
         """Append all or nothing; see `Broker.publish`."""
         if not self._open:
             raise Unavailable("the log is closed", code="broker_closed")
-        size = sum(size_of(draft) for draft in drafts)
-        offsets: list[int] = await self._database.write(self._append, tuple(drafts), size=size, wake=True)
+        size = sum(size_of(publication) for publication in publications)
+        offsets: list[int] = await self._database.write(self._append, tuple(publications), size=size, wake=True)
         self._acknowledged = max(self._acknowledged, *offsets, 0)
         if self._intake is None and self._settled not in ("", self._tip.lineage.epoch):
             self._take_over(await self._database.read(_tips, None))
@@ -158,7 +158,7 @@ class SqliteBroker:
         if self._intake is None or not entries:
             return
         try:
-            self._intake.deliver(entries)
+            self._intake.on_entries(entries)
         except Exception:
             logger.exception("the hub failed to take events; their readers ask the history")
             self._missed(head)
@@ -167,16 +167,16 @@ class SqliteBroker:
         self._tip = Tip(self._tip.lineage, upto)
         self._from = upto
         if self._intake is not None:
-            self._intake.missed(None, upto)
+            self._intake.on_gap(None, upto)
 
     def _turned(self, tip: Tip, newest: int) -> None:
         logger.warning("sqlite: the log turned to epoch %s at offset %d", tip.lineage.epoch, tip.head)
         self._take_over(tip)
         self._acknowledged = newest  # the log must not fall behind what it was seen to have
         if self._intake is not None:
-            self._intake.turned()
+            self._intake.on_epoch_change()
 
-    def _append(self, connection: sqlite3.Connection, calls: Sequence[Sequence[Draft]]) -> list[Any]:
+    def _append(self, connection: sqlite3.Connection, calls: Sequence[Sequence[Publication]]) -> list[Any]:
         """Append for several callers; in the writing thread."""
         log = Log.read(connection)
         known = Tip(self._tip.lineage, max(self._tip.head, self._acknowledged))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Final
 
-from ..broker import CANARY_ROOT, Draft, Entry, Retention
+from ..broker import CANARY_ROOT, Entry, Publication, Retention
 from .rows import micros, seconds
 
 __all__ = ["EVENT", "PAGE_BYTES", "Log", "entry", "is_canary", "keep", "row", "size_of"]
@@ -75,12 +75,12 @@ def keep(connection: sqlite3.Connection, retentions: Sequence[Retention]) -> lis
     return [None] * len(retentions)
 
 
-def row(offset: int, draft: Draft, now: int) -> tuple[Any, ...]:
+def row(offset: int, publication: Publication, now: int) -> tuple[Any, ...]:
     """Return an event as it is stored; no printable text, so no topic, holds a line feed."""
-    ends = None if draft.ttl is None else now + micros(draft.ttl)
-    topics = "\n".join(draft.topics)
-    size = 0 if is_canary(topics) else size_of(draft)
-    return (offset, topics, size, now, ends, draft.retry, draft.type, draft.data)
+    ends = None if publication.ttl is None else now + micros(publication.ttl)
+    topics = "\n".join(publication.topics)
+    size = 0 if is_canary(topics) else size_of(publication)
+    return (offset, topics, size, now, ends, publication.retry, publication.type, publication.data)
 
 
 def entry(values: Sequence[Any]) -> Entry:
@@ -95,7 +95,7 @@ def is_canary(topics: str) -> bool:
     return topics.startswith(CANARY_ROOT)
 
 
-def size_of(draft: Draft) -> int:
+def size_of(publication: Publication) -> int:
     """Return about how many bytes an event costs in the file."""
-    topics = sum(2 * len(topic) + TOPIC_OVERHEAD for topic in draft.topics)
-    return len(draft.data.encode()) + len(draft.type) + topics + EVENT_OVERHEAD
+    topics = sum(2 * len(topic) + TOPIC_OVERHEAD for topic in publication.topics)
+    return len(publication.data.encode()) + len(publication.type) + topics + EVENT_OVERHEAD

@@ -12,7 +12,7 @@ from typing import Any
 from ...clock import Clock
 from ...errors import TooLarge, Unavailable
 from ..leases import Changes, Held
-from ..store import MAX_RECORDS, Heard
+from ..store import MAX_RECORDS, StoreListener
 from . import leases, messages
 from .database import Database
 from .records import Call, Count, Put, Shelf, Swap, Take, apply, records, sweep
@@ -37,16 +37,16 @@ class SqliteStore:
         self._clock = clock
         self._max = max_records
         self._node = ""
-        self._heard: Heard | None = None
+        self._listener: StoreListener | None = None
         self._open = False
         self._revoked = -1
         self._collecting = False
 
-    async def open(self, node: str, heard: Heard) -> None:
+    async def open(self, node: str, listener: StoreListener) -> None:
         """Open the file and be a node; see `Store.open`."""
         await self.close()
         await self._database.open("store")
-        self._node, self._heard, self._open, self._revoked = node, heard, True, -1
+        self._node, self._listener, self._open, self._revoked = node, listener, True, -1
         self._collecting = False
         try:
             await self._database.listen(self)
@@ -58,7 +58,7 @@ class SqliteStore:
         """Be no node any more and let go of the file."""
         if not self._open:
             return
-        self._open, self._heard = False, None
+        self._open, self._listener = False, None
         await self._database.unlisten(self)
         with suppress(Unavailable):  # without it the node is gone when its heartbeat is old
             await self._database.write(messages.leave, self._node)
@@ -163,7 +163,7 @@ class SqliteStore:
         """Take a broadcast; in the watching thread."""
         watcher.call(lambda: self._hand_out(body))
 
-    def returned(self, watcher: Watcher) -> None:
+    def on_reconnect(self, watcher: Watcher) -> None:
         """Have the revocations read again; in the watching thread."""
         del watcher
         self._revoked = -1
@@ -180,8 +180,8 @@ class SqliteStore:
         return micros(self._clock.wall())
 
     def _tell(self) -> None:
-        if self._heard is not None:
-            self._heard.revocations_grew()
+        if self._listener is not None:
+            self._listener.on_revocations()
 
     def _collected(self, bodies: list[bytes] | None, watcher: Watcher) -> None:
         """Hand out mail. What could not be taken out of the file is tried again when something was written."""
@@ -193,10 +193,10 @@ class SqliteStore:
             self._hand_out(body)
 
     def _hand_out(self, body: bytes) -> None:
-        if self._heard is None:
+        if self._listener is None:
             return
         try:
-            self._heard.mail(body)
+            self._listener.on_message(body)
         except Exception:
             logger.exception("a message of another hub was not understood")
 

@@ -27,10 +27,10 @@ class Receiver:
     :param turned: gets the new epoch with what of it was handed out, and the offset of its newest entry.
     """
 
-    deliver: Callable[[Sequence[Entry], int], None]
-    missed: Callable[[int], None]
-    turned: Callable[[Tip, int], None]
-    returned: Callable[[], Coroutine[Any, Any, None]]
+    on_entries: Callable[[Sequence[Entry], int], None]
+    on_gap: Callable[[int], None]
+    on_epoch_change: Callable[[Tip, int], None]
+    on_reconnect: Callable[[], Coroutine[Any, Any, None]]
     beat: Callable[[sqlite3.Connection], object]
 
 
@@ -47,9 +47,9 @@ class Tail:
         while more:
             more = self._page(connection, watcher)
 
-    def returned(self, watcher: Watcher) -> None:
+    def on_reconnect(self, watcher: Watcher) -> None:
         """Let the hub do what it has to before anything is delivered (W17)."""
-        watcher.call_async(self._receiver.returned)
+        watcher.call_async(self._receiver.on_reconnect)
 
     def told(self, body: bytes, watcher: Watcher) -> None:
         """Leave to the store what others say."""
@@ -63,12 +63,12 @@ class Tail:
         epoch, head, trimmed, rows = _read(connection, self._tip.head)
         if epoch != self._tip.lineage.epoch or head < self._tip.head:
             return self._turn(watcher)
-        if trimmed > self._tip.head and not watcher.call(lambda: self._receiver.missed(trimmed)):
+        if trimmed > self._tip.head and not watcher.call(lambda: self._receiver.on_gap(trimmed)):
             return False
         entries = [entry(values) for values in rows]
         last = entries[-1].offset if entries else head
         if last > self._tip.head:
-            handed_out = watcher.call(lambda: self._receiver.deliver(entries, last))
+            handed_out = watcher.call(lambda: self._receiver.on_entries(entries, last))
             self._tip = Tip(self._tip.lineage, last)
             return handed_out and last < head
         return False
@@ -79,7 +79,7 @@ class Tail:
         agreed = tip.lineage.resolve(Position(self._tip.lineage.epoch, self._tip.head), tip.head)
         # Of a log that has nothing in common with the old one everything is read from the history.
         handed_out = tip.head if agreed.oldest else agreed.offset
-        if not watcher.call(lambda: self._receiver.turned(Tip(tip.lineage, handed_out), tip.head)):
+        if not watcher.call(lambda: self._receiver.on_epoch_change(Tip(tip.lineage, handed_out), tip.head)):
             return False
         self._tip = Tip(tip.lineage, handed_out)
         return True

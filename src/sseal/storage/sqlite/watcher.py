@@ -38,14 +38,14 @@ logger = logging.getLogger("sseal.sqlite")
 class Listener(Protocol):
     """Somebody who wants to know what was written. Errors of the file and of the hub pass through to the watcher.
 
-    As long as there are any, the file counts as lost, and nothing is handed out before `returned` has gone well.
+    As long as there are any, the file counts as lost, and nothing is handed out before `on_reconnect` has gone well.
     """
 
     def look(self, connection: sqlite3.Connection, watcher: Watcher) -> None:
         """Read what is new; in the watching thread."""
         ...
 
-    def returned(self, watcher: Watcher) -> None:
+    def on_reconnect(self, watcher: Watcher) -> None:
         """Learn that the file can be read again, before anybody looks; in the watching thread."""
         ...
 
@@ -132,7 +132,7 @@ class Watcher:
 
         Called in the watching thread, which thereby never reads further ahead than the loop can follow.
 
-        :raises Unavailable: it failed; let it through, and everything is looked at again after `Listener.returned`.
+        :raises Unavailable: it failed; let it through, and everything is looked at again after `Listener.on_reconnect`.
         """
         done: Future[None] = Future()
 
@@ -278,7 +278,7 @@ class Watcher:
         self._again.clear()
         listeners = self._listeners
         for listener in listeners if self.lost_since is not None else ():
-            listener.returned(self)
+            listener.on_reconnect(self)
         for listener in listeners:
             listener.look(connection, self)
         self._version = version

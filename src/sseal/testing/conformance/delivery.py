@@ -8,7 +8,7 @@ import random
 from ...storage import CANARY_ROOT, Retention
 from .fixture import World, broker_check, equal, expect
 from .history import MOMENT
-from .hubs import Hub, canary, crew, draft, everything, hub, offsets
+from .hubs import Hub, canary, crew, everything, hub, offsets, publication
 
 NAMES = ("t/0", "t/1", "t/2", "t/3", "u/0", "u/1")
 
@@ -23,7 +23,7 @@ async def listen_keeps_its_promise(world: World) -> None:
         rng = random.Random(number)  # noqa: S311 - the same draws every time
         while running:
             names = tuple(rng.sample(NAMES, rng.choice((1, 1, 2))))
-            await hubs[number % len(hubs)].publish(draft(names))
+            await hubs[number % len(hubs)].publish(publication(names))
             await asyncio.sleep(rng.choice((0, 0, 0.001)))
 
     async def listener(one: Hub, number: int) -> dict[str, int]:
@@ -54,11 +54,11 @@ async def listen_keeps_its_promise(world: World) -> None:
 async def a_hub_that_comes_late_is_handed_what_comes_after(world: World) -> None:
     """Its head is that of the log, and what was published before it came it has to read."""
     one = await hub(world, "fence")
-    numbers = await one.publish(*(draft() for _ in range(5)))
+    numbers = await one.publish(*(publication() for _ in range(5)))
     late = await hub(world)
     expect(late.broker.head >= numbers[-1], f"head after open() is {late.broker.head}, the log's is {numbers[-1]}")
     confirmed = await late.broker.listen(["a", "fence"])
-    (number,) = await one.publish(draft())
+    (number,) = await one.publish(publication())
     await everything([one, late])
     equal(offsets(late.given("a")), [number], "what the late hub was handed")
     early = offsets(await late.history("a", upto=confirmed))
@@ -71,7 +71,7 @@ async def forget_stops_only_what_it_names(world: World) -> None:
     hubs = await crew(world, "a", "b", "x/1", "x/*", "y/*")
     for one in hubs:
         await one.broker.forget(["a", "x/*", "never", "never/*"])
-    numbers = await hubs[0].publish(draft("b"), draft("x/1"), draft("y/1"), draft(("a", "b")))
+    numbers = await hubs[0].publish(publication("b"), publication("x/1"), publication("y/1"), publication(("a", "b")))
     await everything(hubs)
     for one in hubs:
         equal(offsets(one.given("b", "x/1", "y/1")), numbers, "what was handed out of the rest")
@@ -89,9 +89,9 @@ async def listen_after_forget_holds_again(world: World) -> None:
             confirmed = await one.broker.listen(["a", "p/*"])
             if turn % 2:
                 await forget
-            numbers = await hubs[-1].publish(draft("a"), draft("p/1"))
+            numbers = await hubs[-1].publish(publication("a"), publication("p/1"))
             await forget
-            numbers += await hubs[0].publish(draft("p/1"), draft("a"))
+            numbers += await hubs[0].publish(publication("p/1"), publication("a"))
             expect(numbers[0] > confirmed, f"listen() confirmed {confirmed}, which the log had not reached")
             await one.handed(numbers[-1])
             wanted = offsets(await one.history("a", "p/*", after=confirmed))
@@ -109,7 +109,7 @@ async def a_turn_is_told_only_when_there_is_one(world: World) -> None:
     """While nothing happens to the log its epoch stays, its hubs agree about it, and it is in reach."""
     hubs = await crew(world, "a")
     for one in hubs:
-        await one.publish(draft())
+        await one.publish(publication())
         await one.broker.newest()
     await everything(hubs)
     for one in hubs:
@@ -128,7 +128,7 @@ async def the_log_has_one_time(world: World) -> None:
     gone_on = all(now >= then + 0.9 * MOMENT for then, now in zip(before, after, strict=True))
     expect(gone_on, f"{MOMENT} s later now() went from {before} to {after}")
     expect(max(after) - min(after) < 1.0, f"hubs on one log do not agree what time it is: {after}")
-    await hubs[0].publish(draft())
+    await hubs[0].publish(publication())
     (entry,) = await hubs[-1].history("a")
     off = entry.published_at - hubs[-1].broker.now()
     expect(abs(off) < 1.0, f"an event was published {off:g} s away from now()")
@@ -138,7 +138,7 @@ async def the_log_has_one_time(world: World) -> None:
 async def canaries_fly_and_leave_nothing_behind(world: World) -> None:
     """They are handed out, never read back, never lost, and push no event out of the log."""
     hubs = await crew(world, f"{CANARY_ROOT}/one", f"{CANARY_ROOT}/two")
-    kept = await hubs[0].publish(*(draft() for _ in range(8)))
+    kept = await hubs[0].publish(*(publication() for _ in range(8)))
     flown: list[int] = []
     for turn in range(40):
         flown += await hubs[-1].publish(canary(("one", "two")[turn % 2]))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from ...position import Lineage, Position
 from .fixture import World, broker_check, equal, expect
-from .hubs import Hub, crew, draft, everything, hub, offsets
+from .hubs import Hub, crew, everything, hub, offsets, publication
 
 
 @broker_check("durable")
 async def what_was_acknowledged_is_there_after_a_restart(world: World) -> None:
     """Every event, with all its parts, and the offsets go on above it."""
     one = await hub(world)
-    numbers = await one.publish(*(draft(("a", "b"), f"{index}", ttl=3600.0) for index in range(20)))
+    numbers = await one.publish(*(publication(("a", "b"), f"{index}", ttl=3600.0) for index in range(20)))
     before = await one.history("a")
     await world.restart()
     one = await hub(world)
     equal(await one.history("a"), before, "the log after a restart")
     equal((one.broker.head, await one.broker.newest()), (numbers[-1], numbers[-1]), "head and newest()")
-    (fresh,) = await one.publish(draft("a"))
+    (fresh,) = await one.publish(publication("a"))
     expect(fresh > numbers[-1], f"offset {fresh} after a restart, the last one before was {numbers[-1]}")
 
 
@@ -28,7 +28,7 @@ async def positions_of_before_a_restart_hold(world: World) -> None:
     for _ in range(4):
         one = await hub(world, "fence")
         await _resolved(one, given)
-        (number,) = await one.publish(draft())
+        (number,) = await one.publish(publication())
         await everything([one])
         equal(offsets(await one.history("a"))[-1], number, "the newest event")
         given += [Position(one.broker.lineage.epoch, 0), Position(one.broker.lineage.epoch, number)]
@@ -53,7 +53,7 @@ async def hubs_agree_about_the_epoch(world: World) -> None:
     lineages: list[Lineage] = []
     for _ in range(2):
         hubs = await crew(world, size=3)
-        await hubs[0].publish(draft())
+        await hubs[0].publish(publication())
         late = await hub(world)
         lineages.append(late.broker.lineage)
         for one in hubs:

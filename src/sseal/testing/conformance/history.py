@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ...storage import Entry, Page
 from ...subscription import TopicSet
 from .fixture import World, broker_check, equal, expect
-from .hubs import Hub, crew, draft, everything, hub, offsets
+from .hubs import Hub, crew, everything, hub, offsets, publication
 
 LIMITS = (1, 2, 3, 7, 1_000)
 TOPICS = ("a", "b", "a/1", "a/2", "a/2/3", "b/1", "b/1/x", "user/alice", "user/bob")
@@ -41,12 +41,12 @@ async def pages_agree_with_a_plain_list(world: World) -> None:
 async def _fill(hubs: Sequence[Hub], rng: random.Random, batches: int) -> list[Entry]:
     model: list[Entry] = []
     for number in range(batches):
-        drafts = [
-            draft(tuple(rng.sample(TOPICS, rng.choice((1, 1, 1, 2, 3)))), f"{number}.{part}")
+        publications = [
+            publication(tuple(rng.sample(TOPICS, rng.choice((1, 1, 1, 2, 3)))), f"{number}.{part}")
             for part in range(rng.randint(1, 4))
         ]
-        got = await rng.choice(hubs).publish(*drafts)
-        model += [Entry(o, d.topics, d.type, d.data, 0.0) for o, d in zip(got, drafts, strict=True)]
+        got = await rng.choice(hubs).publish(*publications)
+        model += [Entry(o, d.topics, d.type, d.data, 0.0) for o, d in zip(got, publications, strict=True)]
     return model
 
 
@@ -62,7 +62,7 @@ async def history_is_one_snapshot(world: World) -> None:
         one = hubs[number % len(hubs)]
         for index in range(30):
             name = ("a", "b", "a/1", ("a", "b"))[(index + number) % 4]
-            await one.publish(draft(name, f"{number}-{index}"))
+            await one.publish(publication(name, f"{number}-{index}"))
             await asyncio.sleep(0)
 
     async def reader(one: Hub) -> None:
@@ -92,12 +92,12 @@ async def history_is_one_snapshot(world: World) -> None:
 async def an_upto_holds_while_the_log_grows(world: World) -> None:
     """Pages up to an offset end there, however much is published in between."""
     hubs = await crew(world)
-    numbers = [(await hubs[0].publish(draft("ab"[index % 2])))[0] for index in range(9)]
+    numbers = [(await hubs[0].publish(publication("ab"[index % 2])))[0] for index in range(9)]
     topics, after, found, more = TopicSet.of("a", "b"), 0, [], True
     while more:
         page = await hubs[0].page(topics, after, numbers[-1], limit=2)
         found += offsets(page.entries)
-        await hubs[-1].publish(draft("a", "late"))
+        await hubs[-1].publish(publication("a", "late"))
         after, more = page.upto, page.more
     equal(found, numbers, "what was read up to an offset")
     expect(after >= numbers[-1], f"the last page ends at {after}, before the offset {numbers[-1]} that was asked for")
@@ -110,7 +110,7 @@ async def bounds_outside_the_log_are_harmless(world: World) -> None:
     topics = TopicSet.of("a", "x/**")
     empty = await one.page(topics, 0)
     equal((list(empty.entries), empty.more, empty.lost), ([], False, 0), "a page of an empty log")
-    numbers = await one.publish(*(draft() for _ in range(3)))
+    numbers = await one.publish(*(publication() for _ in range(3)))
     for after, upto in ((numbers[-1], None), (numbers[-1] + 50, None), (numbers[0], numbers[0]), (numbers[1], 0)):
         page = await one.page(topics, after, upto)
         equal((list(page.entries), page.more, page.lost), ([], False, 0), f"a page after {after} up to {upto}")
@@ -125,8 +125,8 @@ async def bounds_outside_the_log_are_harmless(world: World) -> None:
 async def several_topics_are_one_event(world: World) -> None:
     """An event of several topics is handed out once, and read once by whoever reads two of them (W27)."""
     hubs = await crew(world, "a", "b", "c/*", "**")
-    (number,) = await hubs[0].publish(draft(("a", "b", "c/1"), "x"))
-    (last,) = await hubs[-1].publish(draft("fence"))
+    (number,) = await hubs[0].publish(publication(("a", "b", "c/1"), "x"))
+    (last,) = await hubs[-1].publish(publication("fence"))
     for names in (("a",), ("c/1",), ("a", "b"), ("b", "c/*"), ("c/*", "**"), ("**",)):
         for limit in (1, 10):
             got = await hubs[0].history(*names, upto=number, limit=limit)
@@ -142,7 +142,7 @@ async def names_mean_themselves(world: World) -> None:
     names = ("a_b", "aXb", "a%", "a%b", "a?c", "abc", "a[bc]", "a\\b", "a.c", "A_B", "é/ü", "a'b", 'a"b', "a:b", "a b")
     wide = {"é/*": ["é/ü"], "*": [name for name in names if "/" not in name]}
     hubs = await crew(world, *names)
-    numbers = dict(zip(names, await hubs[0].publish(*(draft(name, name) for name in names)), strict=True))
+    numbers = dict(zip(names, await hubs[0].publish(*(publication(name, name) for name in names)), strict=True))
     await everything(hubs)
     for one in hubs:
         equal(offsets(one.given(*names)), sorted(numbers.values()), "what was handed out")
@@ -160,10 +160,10 @@ async def what_has_expired_is_left_out_and_not_lost(world: World) -> None:
     """An event whose time to live is over is not read any more, others beside it are, and nothing is lost (W25)."""
     hubs = await crew(world)
     numbers = await hubs[0].publish(
-        draft("a", "short", ttl=MOMENT),
-        draft("a", "long", ttl=60.0),
-        draft("b", "short", ttl=MOMENT),
-        draft("a", "ever"),
+        publication("a", "short", ttl=MOMENT),
+        publication("a", "long", ttl=60.0),
+        publication("b", "short", ttl=MOMENT),
+        publication("a", "ever"),
     )
     await world.elapse(2 * MOMENT)
     for one in hubs:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ...errors import Unavailable
-from ...storage import CANARY_ROOT, Broker, Draft, Entry, IdempotencyKey, Page
+from ...storage import CANARY_ROOT, Broker, Entry, IdempotencyKey, Page, Publication
 from ...subscription import NO_BOUNDS, TopicSet
 from .fixture import ConformanceError, World, equal, eventually, expect
 
-__all__ = ["Hub", "Recorder", "canary", "crew", "draft", "everything", "hub", "keyed", "offsets"]
+__all__ = ["Hub", "Recorder", "canary", "crew", "everything", "hub", "keyed", "offsets", "publication"]
 
 FENCE = "fence"
 BUSY = 5
@@ -27,19 +27,19 @@ class Recorder:
         self.turns = 0
         self.missing: list[tuple[tuple[str, ...] | None, int]] = []
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
+    def on_entries(self, entries: Sequence[Entry]) -> None:
         """Write the entries down."""
         self.entries += entries
 
-    def turned(self) -> None:
+    def on_epoch_change(self) -> None:
         """Count the turns."""
         self.turns += 1
 
-    def missed(self, names: Sequence[str] | None, upto: int) -> None:
+    def on_gap(self, names: Sequence[str] | None, upto: int) -> None:
         """Write down what was missed."""
         self.missing.append((None if names is None else tuple(names), upto))
 
-    async def returned(self) -> None:
+    async def on_reconnect(self) -> None:
         """Nothing has to be done."""
 
 
@@ -59,21 +59,21 @@ class Hub:
         """Wait until the entry with this offset was handed out."""
         await eventually(lambda: offset in offsets(self.told.entries), "an entry is handed out")
 
-    async def publish(self, *drafts: Draft) -> list[int]:
+    async def publish(self, *publications: Publication) -> list[int]:
         """Publish, and see that there is one offset for each draft.
 
         A log that is busy has appended nothing, and is asked again: it may be that the machine has much else to do.
         """
         for _ in range(BUSY):
             try:
-                numbers = await self.broker.publish(drafts)
+                numbers = await self.broker.publish(publications)
                 break
             except Unavailable as error:
                 if error.code != "busy":
                     raise
         else:
             raise ConformanceError(f"the log was busy {BUSY} times")
-        equal(len(numbers), len(drafts), "offsets returned by publish()")
+        equal(len(numbers), len(publications), "offsets returned by publish()")
         return numbers
 
     async def page(
@@ -134,7 +134,7 @@ async def everything(hubs: Sequence[Hub]) -> None:
     Two fences in turn: what comes doubled comes before the second at the latest, as hubs are handed all in order.
     """
     for _ in range(2):
-        (fence,) = await hubs[0].publish(draft(FENCE))
+        (fence,) = await hubs[0].publish(publication(FENCE))
         for one in hubs:
             await one.handed(fence)
     await asyncio.sleep(0)
@@ -144,22 +144,22 @@ async def everything(hubs: Sequence[Hub]) -> None:
         equal(one.told.missing, [], f"hub {number} was told to have missed something of a log that keeps it")
 
 
-def draft(topic: str | tuple[str, ...] = "a", data: str = "", *, ttl: float | None = None) -> Draft:
+def publication(topic: str | tuple[str, ...] = "a", data: str = "", *, ttl: float | None = None) -> Publication:
     """Return an ordinary event."""
-    return Draft(topics=(topic,) if isinstance(topic, str) else topic, type="message", data=data, ttl=ttl)
+    return Publication(topics=(topic,) if isinstance(topic, str) else topic, type="message", data=data, ttl=ttl)
 
 
 def keyed(
     key: str, data: str = "", *, topic: str = "a", digest: bytes | None = None, scope: tuple[str, str] = ("iss", "sub")
-) -> Draft:
+) -> Publication:
     """Return an event with an idempotency key; its digest stands for its data."""
     claim = IdempotencyKey(scope=scope, key=key, digest=digest or (data.encode() + bytes(32))[:32])
-    return Draft(topics=(topic,), type="message", data=data, key=claim)
+    return Publication(topics=(topic,), type="message", data=data, key=claim)
 
 
-def canary(node: str) -> Draft:
+def canary(node: str) -> Publication:
     """Return what `/readyz` publishes."""
-    return Draft(topics=(f"{CANARY_ROOT}/{node}",), type="canary", data="", ttl=1.0)
+    return Publication(topics=(f"{CANARY_ROOT}/{node}",), type="canary", data="", ttl=1.0)
 
 
 def offsets(entries: Iterable[Entry]) -> list[int]:

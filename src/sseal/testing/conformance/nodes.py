@@ -17,11 +17,11 @@ class Ear:
         self.signals = 0
         self.letters: list[bytes] = []
 
-    def revocations_grew(self) -> None:
+    def on_revocations(self) -> None:
         """Count the signals."""
         self.signals += 1
 
-    def mail(self, body: bytes) -> None:
+    def on_message(self, body: bytes) -> None:
         """Write the message down."""
         self.letters.append(body)
 

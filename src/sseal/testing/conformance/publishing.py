@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 from ...errors import Conflict, Unavailable
-from ...storage import Draft, Retention
+from ...storage import Publication, Retention
 from .fixture import World, broker_check, equal, expect, refused
-from .hubs import Hub, crew, draft, everything, hub, keyed, offsets
+from .hubs import Hub, crew, everything, hub, keyed, offsets, publication
 
 DAY = 24 * 3600.0
 ODD_TEXTS = ("", "plain", "two\nlines", "a\r\nb\rc", "\0", "é 𝄞 \u2028", '{"a": "\\n"}', "%s ' \" ; --", "x" * 262_144)
@@ -22,7 +22,7 @@ async def offsets_are_returned_in_order(world: World) -> None:
     equal(await one.broker.newest(), 0, "newest() of an empty log")
     numbers: list[int] = []
     for index in range(5):
-        numbers += await one.publish(draft("a", f"{index}"), draft("b", f"{index}"))
+        numbers += await one.publish(publication("a", f"{index}"), publication("b", f"{index}"))
     expect(numbers[0] > 0, f"the first offset is {numbers[0]}, which stands for the start of a log")
     equal(numbers, sorted(set(numbers)), "offsets in the order of publishing")
     equal(await one.broker.newest(), numbers[-1], "newest() after a publish")
@@ -35,16 +35,18 @@ async def offsets_are_returned_in_order(world: World) -> None:
 async def an_entry_is_what_was_published(world: World) -> None:
     """Text, topics, type, times and reconnection time come back unchanged, from the history and to the hubs."""
     hubs = await crew(world, "**")
-    drafts = [Draft(topics=("a", "b/c", "é/ü"), type="näme", data=text, ttl=60.0, retry=1500) for text in ODD_TEXTS]
-    drafts.append(Draft(topics=("a",), type="message", data="bare"))
+    publications = [
+        Publication(topics=("a", "b/c", "é/ü"), type="näme", data=text, ttl=60.0, retry=1500) for text in ODD_TEXTS
+    ]
+    publications.append(Publication(topics=("a",), type="message", data="bare"))
     before = hubs[0].broker.now()
-    numbers = [*(await hubs[0].publish(*drafts[:4])), *(await hubs[-1].publish(*drafts[4:]))]
+    numbers = [*(await hubs[0].publish(*publications[:4])), *(await hubs[-1].publish(*publications[4:]))]
     after = hubs[0].broker.now()
     await everything(hubs)
     kept = await hubs[0].history("a")
     for one in hubs:
         equal(one.given("a"), kept, "what hubs were handed, compared with the history")
-    for number, made, entry in zip(numbers, drafts, kept, strict=True):
+    for number, made, entry in zip(numbers, publications, kept, strict=True):
         got = (entry.offset, entry.topics, entry.type, entry.data, entry.retry)
         equal(got, (number, made.topics, made.type, made.data, made.retry), "an entry")
         expect(before - 1.0 <= entry.published_at <= after + 1.0, "published_at is not the time of publishing")
@@ -66,7 +68,7 @@ async def all_hubs_see_one_order(world: World) -> None:
         last = 0
         for index in range(20):
             names = [f"{number}-{index}-{part}" for part in range(1 + index % 3)]
-            got = await one.publish(*(draft("ab"[index % 2], name) for name in names))
+            got = await one.publish(*(publication("ab"[index % 2], name) for name in names))
             expect(last < got[0], "a later publish of the same caller has a smaller offset")
             last = got[-1]
             published.update(zip(got, names, strict=True))
@@ -87,7 +89,7 @@ async def a_batch_is_all_or_nothing(world: World) -> None:
     hubs = await crew(world, "a", "b")
     (first,) = await hubs[0].publish(keyed("old", "1"))
     for at in range(3):
-        batch = [draft("b", "never"), keyed("fresh", "never", topic="b")]
+        batch = [publication("b", "never"), keyed("fresh", "never", topic="b")]
         batch.insert(at, keyed("old", "2"))
         with refused(Conflict, f"a batch whose draft {at} conflicts"):
             await hubs[-1].publish(*batch)
@@ -107,10 +109,10 @@ async def a_known_key_returns_its_first_offset(world: World) -> None:
     (first,) = await hubs[0].publish(keyed("k", "1"))
     for one in hubs:
         equal(await one.publish(keyed("k", "1")), [first], "a known key")
-        again, new = await one.publish(keyed("k", "1"), draft("b"))
+        again, new = await one.publish(keyed("k", "1"), publication("b"))
         equal(again, first, "a known key in a batch")
         expect(new > first, "a new event beside a known key has no offset of its own")
-    twice = await hubs[0].publish(keyed("t", "1"), draft("b"), keyed("t", "1"))
+    twice = await hubs[0].publish(keyed("t", "1"), publication("b"), keyed("t", "1"))
     equal(twice[0], twice[2], "a key that stands twice in one batch")
     await everything(hubs)
     for one in hubs:
@@ -145,7 +147,7 @@ async def one_key_at_once_is_one_event(world: World) -> None:
     """Several hubs that publish the same key at the same moment make one event, and all get its offset (W20)."""
     hubs = await crew(world, "a", size=3)
     for turn in range(5):
-        work = [one.publish(keyed(f"k{turn}", "1"), draft("b")) for one in hubs for _ in range(4)]
+        work = [one.publish(keyed(f"k{turn}", "1"), publication("b")) for one in hubs for _ in range(4)]
         got = await asyncio.gather(*work)
         equal(len({numbers[0] for numbers in got}), 1, "offsets of one key that was published by many at once")
     await everything(hubs)
@@ -170,7 +172,7 @@ async def a_key_outlives_its_event(world: World) -> None:
     """A key is known for its day, whether or not the log still holds the event (W20)."""
     one = await hub(world)
     (first,) = await one.publish(keyed("k", "1"))
-    await one.publish(*(draft("b") for _ in range(30)))
+    await one.publish(*(publication("b") for _ in range(30)))
     equal(offsets(await one.history("a")), [], "a trimmed event")
     equal(await one.publish(keyed("k", "1")), [first], "the key of a trimmed event")
 
@@ -204,11 +206,11 @@ async def a_key_outlives_a_restart(world: World) -> None:
 async def a_closed_log_refuses(world: World) -> None:
     """Closing may be repeated; to publish then is Unavailable, never silence."""
     one = await hub(world, "a")
-    (first,) = await one.publish(draft())
+    (first,) = await one.publish(publication())
     await one.broker.close()
     await one.broker.close()
     with refused(Unavailable, "publish() after close()"):
-        await one.broker.publish([draft()])
+        await one.broker.publish([publication()])
     if "shared" in world.promises:
         other = await hub(world)
         equal(offsets(await other.history("a")), [first], "what the log holds after a publish on a closed broker")
@@ -220,7 +222,7 @@ async def what_a_close_interrupts_is_finished_or_refused(world: World) -> None:
     """Every publish that was running at a close has returned an offset of the log, or raised Unavailable."""
     other = await hub(world)
     one = await hub(world, "a")
-    tasks = [asyncio.create_task(one.publish(draft("a", f"{index}"))) for index in range(30)]
+    tasks = [asyncio.create_task(one.publish(publication("a", f"{index}"))) for index in range(30)]
     await asyncio.sleep(0)
     try:
         await one.broker.close()
@@ -246,11 +248,11 @@ def _compare(results: Sequence[list[int] | BaseException], kept: dict[str, int])
 async def a_hub_that_leaves_disturbs_nobody(world: World) -> None:
     """One that was closed is handed nothing more; the others go on."""
     one, other = await hub(world, "fence", "a"), await hub(world, "a")
-    await one.publish(draft())
+    await one.publish(publication())
     await everything([one])
     await other.broker.close()
     handed = len(other.told.entries)
-    await one.publish(draft())
+    await one.publish(publication())
     await everything([one])
     equal(len(other.told.entries), handed, "entries handed to a closed hub")
     equal(len(one.given("a")), 2, "entries handed to the other hub")

@@ -8,7 +8,7 @@ from ...storage import Entry, Retention
 from ...subscription import TopicSet
 from .fixture import World, broker_check, equal, expect
 from .history import MOMENT, TOPICS
-from .hubs import Hub, crew, draft, hub, offsets
+from .hubs import Hub, crew, hub, offsets, publication
 
 FEW = Retention(count=10)
 
@@ -19,7 +19,7 @@ async def the_newest_are_kept_by_count(world: World) -> None:
     one = await hub(world)
     numbers: list[int] = []
     for size in (1, 8, 1, 1, 3, 25, 1):
-        numbers += await one.publish(*(draft("ab"[index % 2]) for index in range(size)))
+        numbers += await one.publish(*(publication("ab"[index % 2]) for index in range(size)))
         equal(offsets(await one.history("a", "b")), numbers[-10:], f"what is kept of {len(numbers)} events")
         equal(offsets(await one.history("**")), numbers[-10:], f"what a pattern finds of {len(numbers)} events")
 
@@ -28,9 +28,9 @@ async def the_newest_are_kept_by_count(world: World) -> None:
 async def the_newest_are_kept_by_age(world: World) -> None:
     """What is older than it was told goes when something is published, and is lost to its own readers only."""
     one = await hub(world)
-    numbers = await one.publish(draft("a"), draft("b"))
+    numbers = await one.publish(publication("a"), publication("b"))
     await world.elapse(2.3)
-    (fresh,) = await one.publish(draft("c"))
+    (fresh,) = await one.publish(publication("c"))
     equal(offsets(await one.history("**")), [fresh], "what is kept")
     equal([await one.lost(name) for name in "abc"], [*numbers, 0], "what is lost of each topic")
 
@@ -41,7 +41,7 @@ async def the_newest_are_kept_by_size(world: World) -> None:
     one = await hub(world)
     numbers: list[int] = []
     for _ in range(40):
-        numbers += await one.publish(draft("a", "x" * 1_000))
+        numbers += await one.publish(publication("a", "x" * 1_000))
         kept = offsets(await one.history("a"))
         equal(kept, numbers[len(numbers) - len(kept) :], "what is kept")
         expect(len(kept) <= 20, f"{len(kept)} events of 1,000 bytes are kept in 20,000")
@@ -54,10 +54,10 @@ async def only_the_topics_that_lost_something_say_so(world: World) -> None:
     """A topic of which nothing after the start was trimmed has lost nothing, however old its position is (W25)."""
     hubs = await crew(world)
     one = hubs[-1]
-    (old,) = await hubs[0].publish(draft("old"))
-    loud = await hubs[0].publish(*(draft("loud") for _ in range(30)))
-    (quiet,) = await hubs[0].publish(draft("quiet/alice"))
-    loud += await hubs[0].publish(*(draft("loud") for _ in range(5)))
+    (old,) = await hubs[0].publish(publication("old"))
+    loud = await hubs[0].publish(*(publication("loud") for _ in range(30)))
+    (quiet,) = await hubs[0].publish(publication("quiet/alice"))
+    loud += await hubs[0].publish(*(publication("loud") for _ in range(5)))
     gone = loud[-10]
     for names, after, wanted in (
         (("old",), 0, old),
@@ -82,8 +82,8 @@ async def only_the_topics_that_lost_something_say_so(world: World) -> None:
 async def an_event_of_several_topics_is_lost_to_each(world: World) -> None:
     """When it is trimmed the readers of every one of its topics are told (W27)."""
     one = await hub(world)
-    (number,) = await one.publish(draft(("a", "b", "c/1")))
-    await one.publish(*(draft("loud") for _ in range(20)))
+    (number,) = await one.publish(publication(("a", "b", "c/1")))
+    await one.publish(*(publication("loud") for _ in range(20)))
     equal([await one.lost(name) for name in ("a", "b", "c/1", "c/*")], [number] * 4, "what is lost")
 
 
@@ -91,10 +91,10 @@ async def an_event_of_several_topics_is_lost_to_each(world: World) -> None:
 async def what_was_trimmed_before_since_is_no_loss(world: World) -> None:
     """Who may not read what is older has lost nothing of it, per topic and per pattern (W21)."""
     one = await hub(world)
-    a, b = await one.publish(draft("a/1"), draft("b"))
+    a, b = await one.publish(publication("a/1"), publication("b"))
     await world.elapse(2 * MOMENT)
     since = one.broker.now() - MOMENT / 2
-    await one.publish(*(draft("loud") for _ in range(20)))
+    await one.publish(*(publication("loud") for _ in range(20)))
     equal(await one.lost("a/1", since={"a/1": since}), 0, "lost of a topic since after it was published")
     equal(await one.lost("a/1", since={"a/1": since - 60.0}), a, "lost of a topic since before it was published")
     equal(await one.lost("a/*", since={"a/*": since}), 0, "lost of a pattern since after it was published")
@@ -107,10 +107,10 @@ async def what_was_trimmed_before_since_is_no_loss(world: World) -> None:
 async def what_had_expired_when_it_was_trimmed_is_no_loss(world: World) -> None:
     """Nobody misses it; but what was trimmed before it is still missed (W25)."""
     one = await hub(world)
-    first, _ = await one.publish(draft("a", "kept for ever"), draft("a", "gone by itself", ttl=MOMENT))
-    await one.publish(draft("b", "gone by itself", ttl=MOMENT))
+    first, _ = await one.publish(publication("a", "kept for ever"), publication("a", "gone by itself", ttl=MOMENT))
+    await one.publish(publication("b", "gone by itself", ttl=MOMENT))
     await world.elapse(2 * MOMENT)
-    await one.publish(*(draft("loud") for _ in range(20)))
+    await one.publish(*(publication("loud") for _ in range(20)))
     equal(await one.lost("a"), first, "lost of a topic with both")
     equal(await one.lost("b"), 0, "lost of a topic of which everything had expired")
 
@@ -123,7 +123,7 @@ async def nothing_vanishes_without_a_word(world: World) -> None:
     model: list[Entry] = []
     for number in range(40):
         names = tuple(rng.sample(TOPICS, rng.choice((1, 1, 2))))
-        (offset,) = await rng.choice(hubs).publish(draft(names, f"{number}"))
+        (offset,) = await rng.choice(hubs).publish(publication(names, f"{number}"))
         model.append(Entry(offset, names, "message", f"{number}", 0.0))
         kept = set(offsets(await hubs[0].history("**")))
         for _ in range(4):
@@ -145,10 +145,10 @@ async def _accounted(one: Hub, rng: random.Random, model: list[Entry], kept: set
 async def what_is_trimmed_between_two_pages_is_told(world: World) -> None:
     """A reader that is overtaken by retention is told at its next page (W25)."""
     one = await hub(world)
-    numbers = await one.publish(*(draft("a") for _ in range(8)))
+    numbers = await one.publish(*(publication("a") for _ in range(8)))
     page = await one.page(TopicSet.of("a"), 0, limit=3)
     equal((offsets(page.entries), page.more, page.lost), (numbers[:3], True, 0), "the first page")
-    await one.publish(*(draft("b") for _ in range(8)))
+    await one.publish(*(publication("b") for _ in range(8)))
     page = await one.page(TopicSet.of("a"), page.upto, numbers[-1], limit=3)
     equal((offsets(page.entries), page.lost), (numbers[6:], numbers[5]), "the second page")
 
@@ -157,13 +157,13 @@ async def what_is_trimmed_between_two_pages_is_told(world: World) -> None:
 async def offsets_are_never_used_again(world: World) -> None:
     """Not even after retention has emptied the log, and it was opened anew (W10)."""
     one = await hub(world)
-    numbers = await one.publish(*(draft() for _ in range(5)))
+    numbers = await one.publish(*(publication() for _ in range(5)))
     await world.elapse(1.3)
     if "durable" in world.promises:
         await world.restart()
         one = await hub(world)
         await world.elapse(1.3)
-    numbers += await one.publish(draft("b"))
+    numbers += await one.publish(publication("b"))
     equal(numbers, sorted(set(numbers)), "offsets before and after the log was empty")
     equal(await one.lost("a"), numbers[-2], "lost of the topic that was trimmed")
     equal(await one.broker.newest(), numbers[-1], "newest()")
@@ -173,8 +173,8 @@ async def offsets_are_never_used_again(world: World) -> None:
 async def what_was_lost_is_known_after_a_restart(world: World) -> None:
     """A position from before is told of what was trimmed before, and of nothing else (W25)."""
     one = await hub(world)
-    a, _ = await one.publish(draft("a"), draft("b"))
-    numbers = await one.publish(*(draft("loud") for _ in range(9)))
+    a, _ = await one.publish(publication("a"), publication("b"))
+    numbers = await one.publish(*(publication("loud") for _ in range(9)))
     await world.restart()
     one = await hub(world)
     equal([await one.lost(name) for name in ("a", "b", "loud")], [a, 0, 0], "what is lost of each topic")
