@@ -959,4 +959,3 @@ async def test_the_tutorial_holds_in_a_browser(tmp_path: Path, chromium_path: st
             await windows["bob"].evaluate("fetch('/say/bob?text=yours', {method: 'POST'})")
             await windows["bob"].get_by_text("yours").wait_for(timeout=patience)
             assert await windows["bob"].get_by_text("hello", exact=True).count() == 0
-
