@@ -9,6 +9,7 @@ python                     runs as a program of its own, warnings are errors
 python ``app``             served by uvicorn on a free port; later blocks of the page talk to it
 python ``server``          runs as a program while the page's server is up
 python ``syntax``          compiles (for frameworks that are no dependency here)
+python, bash ``browser``   parsed; tests/test_readme.py runs them in order, with a page open in Chromium
 bash                       runs to its end; variables it exports are there in later blocks
 bash ``serve``             runs in the background until the page's end; its port answers before the next block
 bash ``background``        runs in the background until the page's end
@@ -57,7 +58,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from playwright.async_api import Browser, ConsoleMessage, async_playwright
+from playwright.async_api import Browser, async_playwright
 
 import sseal
 from servers import ROOT, RawStream, free_port, serving, uvicorn
@@ -71,6 +72,11 @@ from sseal.stream.reasons import REASONS
 from sseal.stream.states import TABLE
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OTHER_PAGES = [
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "spec/protocol.md")),
+    *sorted((ROOT / "bench").glob("*.md")),
+]
+"""Pages whose links must resolve, but whose blocks are not run."""
 SECRET = "a secret of the documentation tests, 32+"
 PATIENCE = 600
 """Time units a page waits for anything; some commands hash passwords, and the machine may be busy."""
@@ -313,7 +319,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 async def _python(story: Story, block: Block) -> None:
-    if block.mode == "syntax":
+    if block.mode in ("syntax", "browser"):
         compile(block.code, str(block), "exec")
         return
     if block.mode == "app":
@@ -339,7 +345,7 @@ async def _bash(story: Story, block: Block) -> None:
         started = story.start(block)
         story.output = ""
         await asyncio.to_thread(_until_printed, started, story.patience)
-    elif block.mode == "syntax":
+    elif block.mode in ("syntax", "browser"):
         await asyncio.to_thread(story.run, "bash", "-n", "-c", block.code, block=block)
     else:
         await asyncio.to_thread(story.run, "bash", str(story.script(block)), block=block)
@@ -566,8 +572,8 @@ HANDLERS = {
 
 MODES = {
     "nginx": {"", "cluster", "mutual"},
-    "python": {"", "app", "server", "syntax"},
-    "bash": {"", "serve", "background", "syntax"},
+    "python": {"", "app", "server", "syntax", "browser"},
+    "bash": {"", "serve", "background", "syntax", "browser"},
     "text": {"output", "stream", "diagram"},
     "http": {"", "as"},
     "toml": {"", "file"},
@@ -798,7 +804,7 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=_id)
 def test_links_resolve(page: Path) -> None:
     """Every link names a file of the repository, or a heading in one, or is an https address."""
     broken = []
@@ -953,73 +959,3 @@ async def test_the_tutorial_holds_in_a_browser(tmp_path: Path, chromium_path: st
             await windows["bob"].evaluate("fetch('/say/bob?text=yours', {method: 'POST'})")
             await windows["bob"].get_by_text("yours").wait_for(timeout=patience)
             assert await windows["bob"].get_by_text("hello", exact=True).count() == 0
-
-
-BACKEND = """
-import httpx2
-from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
-from sseal import Hub, HubSettings
-
-hub = Hub(HubSettings(jwt_secret=(SECRET,), retry_ms=500))
-app = FastAPI(lifespan=hub.lifespan)
-
-@app.get("/")
-async def page():
-    return HTMLResponse("<!doctype html><title>page</title><script type='module'>" + SNIPPET + "</script>")
-
-@app.post("/my-app/ticket")
-async def ticket():
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(hub.asgi), base_url="http://hub") as hub_client:
-        answer = await hub_client.post(
-            "/auth/sse",
-            json={"subject": "alice", "topics": ["user/alice"]},
-            headers={"Authorization": f"Bearer {TOKEN}"},
-        )
-    return answer.json()
-
-@app.post("/say")
-async def say(text: str):
-    return {"id": await hub.publish("user/alice", text), "streams": len(hub.connections("alice"))}
-
-app.mount("/", hub.asgi)
-"""
-
-
-async def test_the_page_of_the_readme_survives_a_restart(tmp_path: Path, chromium_path: str, time_unit: float) -> None:
-    """The hub restarts and has forgotten the ticket's family: the page gets a new ticket, and reads on."""
-    values = {
-        "SECRET": SECRET,
-        "TOKEN": _token("app", sseal={"admin": True}),
-        "SNIPPET": _block("README.md", "js", "/my-app/ticket"),
-    }
-    (tmp_path / "backend.py").write_text("".join(f"{k} = {v!r}\n" for k, v in values.items()) + BACKEND)
-    port, lines, arrived = free_port(), [], asyncio.Event()
-
-    def heard(message: ConsoleMessage) -> None:
-        lines.append(message.text)
-        arrived.set()
-
-    async def say(text: str) -> None:
-        """Publish until a stream is there and has shown it."""
-        async with asyncio.timeout(PATIENCE * time_unit):
-            while not any(line.endswith(f" {text}") for line in lines):
-                arrived.clear()
-                async with raw(port, f"POST /say?text={text} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n") as got:
-                    assert got.status == 200
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(arrived.wait(), time_unit)
-
-    command = (sys.executable, "-m", "uvicorn", "backend:app", "--port", str(port))
-    env = {"PYTHONPATH": str(tmp_path)}
-    async with browsing(chromium_path) as browser:
-        page = await browser.new_page()
-        page.on("console", heard)
-        for text in ("first", "second"):
-            with serving(*command, port=port, log=tmp_path / f"{text}.log", env=env) as server:
-                if text == "first":
-                    await page.goto(f"http://localhost:{port}/")
-                await say(text)
-                server.stop()
-    tokens = {line.partition("_")[0] for line in lines if line.endswith(("first", "second"))}
-    assert len(tokens) == 2, lines

@@ -92,7 +92,7 @@ class Subscribe:
             await self._stream(connection, scope, receive, send)
 
     async def _open(self, ask: Ask, path_ticket: str | None) -> Connection:
-        """Check everything, in the order of docs/explanation/flow.md, and enter the stream."""
+        """Check everything, in the order of docs/explanation/architecture.md, and enter the stream."""
         if ask.has_body:
             raise InvalidInput("body", "GET /events takes none")
         last_event_id = ask.last_event_id()

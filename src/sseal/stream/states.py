@@ -1,4 +1,4 @@
-"""The states of a stream as one table (docs/explanation/flow.md).
+"""The states of a stream as one table (docs/explanation/architecture.md).
 
 A stream is CATCHING_UP (it reads the log at its own pace) or LIVE (at the head: each new frame is written
 straight to its sink). Replay after a reconnect, the seam to live, and a slow reader are the same mechanism.
