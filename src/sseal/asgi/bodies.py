@@ -107,10 +107,10 @@ class RevocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ProblemAnswer(Struct, kw_only=True):
-    """A refusal (RFC 9457). `code` is stable; `title` and `detail` are for people and may change."""
+    """A refusal (RFC 9457). `code` is stable, `title` the phrase of the status; `detail` is for people and may change."""
 
     type: Annotated[str, Meta(examples=["about:blank"])] = "about:blank"
-    title: Annotated[str, Meta(examples=["Malformed request"])]
+    title: Annotated[str, Meta(examples=["Bad Request"])]
     status: Annotated[int, Meta(ge=400, le=599, examples=[400])]
     detail: Annotated[str, Meta(examples=["topic: send either topic or topics"])]
     code: Annotated[str, Meta(pattern="^[a-z_]+$", examples=["invalid_request"])]
