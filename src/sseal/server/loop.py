@@ -171,7 +171,7 @@ def _said_once() -> Iterator[None]:
     """Keep the hub from logging why it cannot start: who runs the server says so at its end."""
 
     def wanted(record: logging.LogRecord) -> bool:
-        return not record.msg.startswith("the hub cannot start: ")
+        return not str(record.msg).startswith("the hub cannot start: ")
 
     hub = logging.getLogger("sseal")
     hub.addFilter(wanted)
