@@ -131,11 +131,16 @@ def test_a_wrong_line_in_the_file_is_named(tmp_path: Path, text: str, message: s
     ("name", "value", "message"),
     [
         ("PORT", "x", "SSEAL_PORT: must be a whole number"),
-        ("PORT", "tcp://10.0.0.1:80", "SSEAL_PORT: must be a whole number; Kubernetes sets it"),
+        ("PORT", "http://10.0.0.1:80", "SSEAL_PORT: must be a whole number"),
         ("LIMITS", "x", "SSEAL_LIMITS: is not a JSON object"),
         ("LIMITS__STREAMS", "x", "SSEAL_LIMITS__STREAMS: must be a whole number"),
         ("LIMITS__STREAMS", "-1", "SSEAL_LIMITS__STREAMS: must be a number of at least 0"),
-        ("LIMITS__STREAM", "1", "SSEAL_LIMITS__STREAM: is no setting; did you mean limits.streams?"),
+        ("LIMITS__STREAM", "1", "SSEAL_LIMITS__STREAM: is no setting; did you mean SSEAL_LIMITS__STREAMS?"),
+        ("LIMITS__ZZZ", "1", "SSEAL_LIMITS__ZZZ: is no setting"),
+        ("JWT_SECRT", "x", "SSEAL_JWT_SECRT: is no setting; did you mean SSEAL_JWT_SECRET?"),
+        ("HEARTBEET", "x", "SSEAL_HEARTBEET: is no setting; did you mean SSEAL_HEARTBEAT?"),
+        ("CONFIGG", "x", "SSEAL_CONFIGG: is no setting; did you mean SSEAL_CONFIG?"),
+        ("HEARTBEAT", "1w", "SSEAL_HEARTBEAT: must be a number of seconds, or a duration such as 90s, 15m, 1h or 2d"),
         ("ALLOWED_ORIGINS", "*", "SSEAL_ALLOWED_ORIGINS: '*' would let every site read"),
         ("RETRY_MS", "1", "SSEAL_RETRY_MS: must be from 500 to 60000"),
     ],
@@ -234,13 +239,80 @@ def test_keys_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_may_be_right_is_only_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tokens in the query, http for others, cookies without Secure and misspelled variables are warned of."""
+    """Tokens in the query, http for others, cookies without Secure and variables like a setting are warned of."""
     assert "tokens in the query" in warnings_of(ready(credentials="bearer,query"))[0]
     assert "without TLS" in warnings_of(ready(host="0.0.0.0"))[0]
     assert "without Secure" in warnings_of(ready(insecure_cookies=True))[0]
-    monkeypatch.setenv("SSEAL_JWT_SECRT", "x")
+    monkeypatch.setenv("SSEAL_ORIGINS", "x")
     monkeypatch.setenv("SSEAL_URL", "http://localhost")
-    assert warnings_of(load()) == ["SSEAL_JWT_SECRT is no setting; did you mean SSEAL_JWT_SECRET?"]
+    monkeypatch.setenv("SSEAL_ELSEWHERE", "x")
+    assert warnings_of(load()) == ["SSEAL_ORIGINS is no setting; did you mean SSEAL_ALLOWED_ORIGINS?"]
+
+
+KUBERNETES = {
+    "SSEAL_SERVICE_HOST": "10.0.0.1",
+    "SSEAL_SERVICE_PORT": "8080",
+    "SSEAL_SERVICE_PORT_HTTP": "8080",
+    "SSEAL_PORT": "tcp://10.0.0.1:8080",
+    "SSEAL_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+    "SSEAL_PORT_8080_TCP_PROTO": "tcp",
+    "SSEAL_PORT_8080_TCP_PORT": "8080",
+    "SSEAL_PORT_8080_TCP_ADDR": "10.0.0.1",
+    "SSEAL_METRICS_SERVICE_HOST": "10.0.0.2",
+    "SSEAL_METRICS_PORT": "udp://10.0.0.2:53",
+}
+
+
+def test_what_kubernetes_sets_for_a_service_is_ignored_with_a_hint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Variables of a service named sseal set nothing, its SSEAL_PORT included; one line says so and what ends it."""
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    (hint,) = warnings_of(load())
+    assert hint.startswith("SSEAL_METRICS_PORT and 9 more in the environment: ignored")
+    assert "enableServiceLinks: false" in hint
+    assert load().port == 8000
+    (tmp_path / "sseal.toml").write_text("port = 70000\n")
+    assert fault() == "sseal.toml: port: must be at most 65535"
+
+
+def test_a_number_in_the_port_variable_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SSEAL_PORT is the setting as soon as it is no address of Kubernetes."""
+    monkeypatch.setenv("SSEAL_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("SSEAL_PORT", "9000")
+    assert load().port == 9000
+    assert warnings_of(load())[0].startswith("SSEAL_SERVICE_HOST in the environment: ignored")
+
+
+def durations() -> list[str]:
+    """Return the names of all settings that are durations."""
+    loaded = load()
+    outer = [name for name in type(loaded).model_fields if isinstance(getattr(loaded, name), float)]
+    return [*outer, *(f"limits.{f.name}" for f in dataclasses.fields(Limits) if isinstance(f.default, float))]
+
+
+def test_every_duration_takes_a_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All settings that are seconds can be written with s, m, h or d, in the environment, the file and --set."""
+    assert {"heartbeat", "session_ttl", "log_age", "keep_alive_timeout", "limits.ttl"} <= set(durations())
+    for name in durations():
+        value = load(assigned={"session_ttl": "1m", name: "2m"})
+        for part in name.split("."):
+            value = getattr(value, part)
+        assert value == 120.0, name
+    monkeypatch.setenv("SSEAL_SESSION_TTL", "2d")
+    monkeypatch.setenv("SSEAL_LIMITS__TTL", "1h")
+    (tmp_path / "sseal.toml").write_text('heartbeat = "90s"\nlog_age = "1.5h"\nresume_ttl = 60\n')
+    hub = load().hub()
+    assert (hub.session_ttl, hub.limits.ttl, hub.heartbeat, hub.log_age) == (172_800.0, 3600.0, 90.0, 5400.0)
+    assert hub.resume_ttl == 60.0
+
+
+@pytest.mark.parametrize("text", ["1w", "1 h", "h", "1h30m", "-1h", "1H", "soon", "", "\u0661h"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """An error says in which forms a duration is written."""
+    expected = "--set heartbeat: must be a number of seconds, or a duration such as 90s, 15m, 1h or 2d"
+    assert fault(assigned={"heartbeat": text}) == expected
 
 
 @pytest.mark.parametrize("name", ["*", "X Y", "", "X:Y", "é"])

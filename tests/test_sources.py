@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from sseal.cli.streams import VARIABLES
+from sseal.errors import InvalidInput
 from sseal.settings import load
-from sseal.sources import Signing, signing
+from sseal.sources import NOT_SETTINGS, Signing, misspelt, seconds, signing
 
 SECRET = "correct-horse-battery-staple-0123456789"
 
@@ -62,6 +64,7 @@ def test_it_is_what_all_settings_say(
         ("issuer = 'me'\n", {}),
         ("secret = 'x'\n", {}),
         ("", {"SSEAL_JWT_AUDIENCE": "[a"}),
+        ("", {"SSEAL_JWT_ISUER": "me"}),
     ],
 )
 def test_what_may_be_a_mistake_is_left_to_who_can_explain_it(
@@ -72,3 +75,41 @@ def test_what_may_be_a_mistake_is_left_to_who_can_explain_it(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert signing() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90", 90.0), ("0.5", 0.5), ("90s", 90.0), ("15m", 900.0), ("1h", 3600.0), ("2d", 172_800.0), (" 1.5h ", 5400.0)],
+)
+def test_a_duration_is_a_number_of_seconds_or_has_a_unit(text: str, expected: float) -> None:
+    """Without a unit it is seconds, as everywhere else."""
+    assert seconds("--ttl", text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "1w", "1h30m", "nan", "inf", "1e400", "h"])
+def test_what_is_no_duration_is_named(text: str) -> None:
+    """The error names the field and the forms there are; numbers that are none are refused as well."""
+    with pytest.raises(InvalidInput) as caught:
+        seconds("--ttl", text)
+    assert str(caught.value) == "--ttl: must be a number of seconds, or a duration such as 90s, 15m, 1h or 2d"
+
+
+def test_a_duration_may_be_too_short() -> None:
+    """A bound is told with its number."""
+    with pytest.raises(InvalidInput, match=r"--ttl: must be at least 1 seconds"):
+        seconds("--ttl", "0.5s", least=1)
+
+
+def test_a_variable_is_misspelt_when_it_is_close_to_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names there are, names far from all of them and names of Kubernetes are passed over."""
+    for name in ("SSEAL_URL", "SSEAL_TOKN", "sseal_configg", "SSEAL_HOME", "SSEAL_SERVICE_HOST", "OTHER_TOKN"):
+        monkeypatch.setenv(name, "x")
+    assert list(misspelt(NOT_SETTINGS)) == [("SSEAL_TOKN", "SSEAL_TOKEN"), ("sseal_configg", "SSEAL_CONFIG")]
+
+
+def test_no_setting_looks_like_a_misspelt_name_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sseal publish` knows no settings, and shall not take one for a mistake."""
+    loaded = load()
+    for name in type(loaded).model_fields:
+        monkeypatch.setenv(f"SSEAL_{name.upper()}", "x")
+    assert list(misspelt(VARIABLES)) == []

@@ -49,13 +49,14 @@ __all__ = [
 class SsealError(Exception):
     """Base of all errors sseal raises on purpose.
 
-    ``status`` is the HTTP status, ``code`` the stable machine-readable name in the problem document
-    (RFC 9457), ``detail`` a sentence that may be shown to the caller.
+    ``status`` is the HTTP status and ``title`` its phrase (RFC 9110 section 15), which is what a problem document of
+    the type ``about:blank`` has for a title (RFC 9457 section 4.2.1); ``code`` is the stable machine-readable name in
+    that document, ``detail`` a sentence that may be shown to the caller.
     """
 
     status = 500
     code = "internal"
-    title = "Internal error"
+    title = "Internal Server Error"
 
     def __init__(self, detail: str, *, code: str | None = None) -> None:
         super().__init__(detail)
@@ -69,7 +70,7 @@ class InvalidInput(SsealError, ValueError):  # noqa: N818 - the names follow the
 
     status = 400
     code = "invalid_request"
-    title = "Malformed request"
+    title = "Bad Request"
 
     def __init__(self, field: str, problem: str, *, code: str | None = None) -> None:
         super().__init__(f"{field}: {problem}", code=code)
@@ -82,7 +83,7 @@ class TooLarge(InvalidInput):
 
     status = 413
     code = "too_large"
-    title = "Too large"
+    title = "Content Too Large"
 
 
 class UnsupportedMediaType(InvalidInput):
@@ -90,7 +91,7 @@ class UnsupportedMediaType(InvalidInput):
 
     status = 415
     code = "unsupported_media_type"
-    title = "Unsupported media type"
+    title = "Unsupported Media Type"
 
 
 class CredentialMissing(SsealError):  # noqa: N818
@@ -98,7 +99,7 @@ class CredentialMissing(SsealError):  # noqa: N818
 
     status = 401
     code = "credential_missing"
-    title = "Who are you?"
+    title = "Unauthorized"
 
     def __init__(self, detail: str = "no credential was presented") -> None:
         super().__init__(detail)
@@ -113,7 +114,7 @@ class CredentialInvalid(SsealError):  # noqa: N818
 
     status = 401
     code = "credential_invalid"
-    title = "Credential refused"
+    title = "Unauthorized"
 
     def __init__(
         self, reason: str, *, auth_method: str = "", kind: str = "malformed", subject: str | None = None
@@ -144,7 +145,7 @@ class Forbidden(SsealError):  # noqa: N818
 
     status = 403
     code = "forbidden"
-    title = "Not yours"
+    title = "Forbidden"
 
     def __init__(self, detail: str, *, refused: Sequence[str] = (), code: str | None = None) -> None:
         super().__init__(detail, code=code)
@@ -156,7 +157,7 @@ class NotFound(SsealError):  # noqa: N818
 
     status = 404
     code = "not_found"
-    title = "Not found"
+    title = "Not Found"
 
 
 class MethodNotAllowed(SsealError):  # noqa: N818
@@ -164,7 +165,7 @@ class MethodNotAllowed(SsealError):  # noqa: N818
 
     status = 405
     code = "method_not_allowed"
-    title = "Method not allowed"
+    title = "Method Not Allowed"
 
 
 class RequestTimeout(SsealError):  # noqa: N818
@@ -172,7 +173,7 @@ class RequestTimeout(SsealError):  # noqa: N818
 
     status = 408
     code = "body_timeout"
-    title = "Request timeout"
+    title = "Request Timeout"
 
 
 class Misdirected(SsealError):  # noqa: N818
@@ -180,7 +181,7 @@ class Misdirected(SsealError):  # noqa: N818
 
     status = 421
     code = "host_refused"
-    title = "Misdirected request"
+    title = "Misdirected Request"
 
 
 class Conflict(SsealError):  # noqa: N818
@@ -207,7 +208,7 @@ class TooManyRequests(SsealError):  # noqa: N818
 
     status = 429
     code = "too_many_requests"
-    title = "Too many requests"
+    title = "Too Many Requests"
 
     def __init__(
         self, detail: str, *, retry_after: float = 1.0, code: str | None = None, policy: Policy | None = None
@@ -222,7 +223,7 @@ class Unavailable(SsealError):  # noqa: N818
 
     status = 503
     code = "unavailable"
-    title = "Not now"
+    title = "Service Unavailable"
 
     def __init__(self, detail: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
         super().__init__(detail, code=code)
@@ -233,4 +234,3 @@ class WireError(SsealError, ValueError):
     """A peer sent what the event-stream grammar or a decoder bound forbids."""
 
     code = "wire"
-    title = "Broken event stream"

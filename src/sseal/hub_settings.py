@@ -34,6 +34,7 @@ ALLOWED_HEADERS: Final = (
 )
 """What htmx (2 and 4) and Datastar send with every request of a page; a browser asks for each by name."""
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.1
+_BASE: Final = re.compile(r"[^?#\s]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,8 @@ class HubSettings:
     :param allowed_origins: origins beside the hub's own whose pages may use cookies and tickets.
     :param allowed_hosts: names this hub answers to, ``*.example.com`` for all below one; none for any. Addresses and
         loopback always pass. `sseal serve` derives them from `public_url` and `allowed_origins`, once there is one.
-    :param public_url: the address under which browsers reach the hub.
+    :param public_url: the address under which browsers reach the hub, with the path if there is one; the ``url`` of a
+        ticket's answer then begins with it.
     :param public_topics: patterns that anybody may read who asks with ``?anonymous=1``.
     :param session_ttl: life of a login session.
     :param session_cookie_extra: the cookie outlives its session, so that the end is a 401 and not anonymity (W16).
@@ -198,3 +200,5 @@ def _check_url(url: str) -> None:
     except ValueError:
         origin = ""
     normal_origin(origin, "public_url")
+    if not _BASE.fullmatch(url):
+        raise InvalidInput("public_url", "must end with the path, and hold no space, query or fragment")

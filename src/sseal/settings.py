@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, cr
 from pydantic import Field as ModelField
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
@@ -33,18 +34,32 @@ from .auth.origin import is_loopback
 from .errors import InvalidInput
 from .hub_settings import HubSettings
 from .limits import Limits
-from .sources import DEFAULT_FILE, NESTED, PREFIX, WHOLE, items, read_file, whole
+from .sources import (
+    DEFAULT_FILE,
+    DURATION,
+    NESTED,
+    NOT_SETTINGS,
+    PREFIX,
+    WHOLE,
+    duration,
+    injected,
+    items,
+    misspelt,
+    read_file,
+    refuse_misspelt,
+    whole,
+)
 from .storage.address import engine_of
 
 __all__ = ["DEFAULT_FILE", "Settings", "config_errors", "load", "new_jwt_secret", "warnings_of"]
 
 DEFAULT_ENGINE: Final = "sqlite:///sseal.db"
 """Where ``serve`` keeps its log, and its store if the log is in memory: a file in the working directory."""
-_NOT_SETTINGS: Final = ("CONFIG", "URL", "TOKEN", "TICKET")
-"""``SSEAL_*`` names that the command line reads and that are no settings."""
-
+_REMARKABLE: Final = 0.6
+"""How alike a variable is to a setting so that it is remarked on: it may be somebody else's."""
 
 TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(items)]
+Seconds = Annotated[float, BeforeValidator(duration)]
 
 
 class Settings(BaseSettings):
@@ -84,8 +99,8 @@ class Settings(BaseSettings):
     tls_key_file: Path | None = None
     forwarded_allow_ips: TextList = ("127.0.0.1",)
     forwarded_header: Literal["x-forwarded", "forwarded"] = "x-forwarded"
-    keep_alive_timeout: float = ModelField(default=5.0, gt=0, lt=1e6)
-    response_timeout: float = ModelField(default=30.0, gt=0, lt=1e6)
+    keep_alive_timeout: Seconds = ModelField(default=5.0, gt=0, lt=1e6)
+    response_timeout: Seconds = ModelField(default=30.0, gt=0, lt=1e6)
     root_path: str = ""
     jwt_public_key_file: TextList = ()
     metrics: bool = True
@@ -128,7 +143,9 @@ def _field(item: Field[Any], hint: Any) -> tuple[Any, Any]:
     if is_dataclass(hint):
         model = _mirror(cast("type", hint), __config__=ConfigDict(extra="forbid", frozen=True))
         return model, ModelField(default_factory=model)
-    if get_origin(hint) is tuple:
+    if hint is float:  # every one is a duration
+        hint = Seconds
+    elif get_origin(hint) is tuple:
         hint = Annotated[hint, NoDecode, BeforeValidator(whole if item.name in WHOLE else items)]
     return hint, item.default
 
@@ -156,12 +173,14 @@ def load(
     :param config: the file to read; else ``SSEAL_CONFIG``, else ``sseal.toml`` if there is one.
     :param assigned: what ``--set NAME=VALUE`` said, nested names with a dot, values as in the environment.
     :param flags: what the other flags said; None stands for one that was not given.
-    :raises InvalidInput: one sentence: where it was set, what is wrong, what to do. Never the value itself.
+    :raises InvalidInput: one sentence: where it was set, what is wrong, what to do. Never the value itself. So is a
+        variable that is close to a setting's name, while those that Kubernetes sets are passed over.
     """
     assigned = assigned or {}
     given = {name: value for name, value in flags.items() if value is not None}
     path, written = read_file(config)
     known = _known()
+    refuse_misspelt([*known, *NOT_SETTINGS])
     for name in _flatten(written):
         if name not in known:
             raise InvalidInput(f"{path}: {name}", f"is no setting{_closest(name, known)}")
@@ -182,6 +201,8 @@ def load(
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             del dotenv_settings, file_secret_settings
+            env_settings = cast("EnvSettingsSource", env_settings)
+            env_settings.env_vars = {k: v for k, v in env_settings.env_vars.items() if not injected(k, v or "")}
             return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=written)
 
     def where(name: str) -> str:
@@ -289,14 +310,18 @@ def warnings_of(settings: Settings) -> list[str]:
             f"only {', '.join(hub.allowed_hosts)} and this machine's own names are answered, as hosts of "
             "allowed_origins; if the hub has another name, set public_url or allowed_hosts"
         )
-    known = _known()
-    for name in sorted(os.environ):
-        rest = name.upper().removeprefix(PREFIX)
-        setting = rest.lower().replace(NESTED, ".")
-        if name.upper().startswith(PREFIX) and rest not in _NOT_SETTINGS and setting not in known:
-            close = difflib.get_close_matches(setting, known, n=1)
-            if close:  # anything else of that prefix may be somebody else's
-                found.append(f"{name} is no setting; did you mean {PREFIX}{close[0].upper().replace('.', NESTED)}?")
+    if hub.public_url and not hub.public_url.rstrip("/").endswith(settings.root_path):
+        found.append("public_url does not end with root_path; browsers are sent to public_url as it is")
+    found += [
+        f"{spelled} is no setting; did you mean {meant}?"
+        for spelled, meant in misspelt([*_known(), *NOT_SETTINGS], similar=_REMARKABLE)
+    ]
+    if theirs := sorted(name for name, value in os.environ.items() if injected(name, value)):
+        others = f" and {len(theirs) - 1} more" if len(theirs) > 1 else ""
+        found.append(
+            f"{theirs[0]}{others} in the environment: ignored, as Kubernetes sets them for a service named sseal; "
+            "enableServiceLinks: false in the pod's spec keeps them away"
+        )
     return found
 
 
@@ -331,7 +356,7 @@ def _where(name: str, flags: Mapping[str, Any], path: str) -> str:
     """Return how the setting was set: as a flag, in the environment, in the file."""
     if flags.get(name) is not None:
         return f"--{name.replace('_', '-')}"
-    present = {variable.upper(): variable for variable in os.environ}
+    present = {variable.upper(): variable for variable, value in os.environ.items() if not injected(variable, value)}
     for candidate in (name.replace(".", NESTED), name.partition(".")[0]):
         if (variable := present.get(f"{PREFIX}{candidate}".upper())) is not None:
             return variable
@@ -349,8 +374,6 @@ def _explained(error: ValidationError, where: Callable[[str], str]) -> InvalidIn
         return InvalidInput(where(name), f"is no setting{_closest(name, known)}")
     spelled = where(name)
     problem = _problem(fault["type"], fault.get("ctx", {}), fault["msg"])
-    if spelled == f"{PREFIX}PORT" and os.environ[spelled].startswith("tcp://"):
-        problem += "; Kubernetes sets it for a service named sseal, see enableServiceLinks"
     return InvalidInput(spelled, f"{place} {problem}".strip())
 
 
@@ -361,7 +384,7 @@ def _problem(kind: str, context: Mapping[str, Any], message: str) -> str:
     if kind.startswith("int_"):
         return "must be a whole number"
     if kind.startswith("float_"):
-        return "must be a number"
+        return DURATION
     if kind.startswith("bool_"):
         return "must be true or false"
     if kind == "literal_error":

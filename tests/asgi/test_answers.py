@@ -9,6 +9,7 @@ import pytest
 
 from asgi.conftest import Bench, HubServer, MakeBench
 from asgi.driver import ADMIN, STREAM, T0, Reply, bearer
+from test_errors import PHRASES
 
 MEMBERS = {"type", "title", "status", "detail", "code"}
 JSON = {"content-type": "application/json"}
@@ -55,6 +56,7 @@ def check_problem(reply: Reply, status: int, code: str) -> None:
     assert reply.header("content-length") == str(len(reply.body))
     assert reply.json["code"] == code
     assert reply.json["status"] == status
+    assert (reply.json["type"], reply.json["title"]) == ("about:blank", PHRASES[status])
     assert set(reply.json) >= MEMBERS
     assert set(reply.json) - MEMBERS <= {"field", "refused"}
     assert ("refused" in reply.json) is (code == "topic_refused")

@@ -174,6 +174,43 @@ async def test_each_event_is_written_once_and_counted(desk: Bench, caplog: pytes
     assert not re.search(r"(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])", shown)
 
 
+def _remedies(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
+    """Return what the lines of an event say behind the refusal itself."""
+    return [fields["detail"].partition("; ")[2] for event, fields in lines(caplog) if event == name]
+
+
+async def test_the_line_of_a_refused_origin_says_which_setting_lets_it_in(
+    desk: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator whose own page is refused can paste the origin; where no setting helps, none is named."""
+    cookie = await login(desk)
+    for origin in ("https://app.example:8443", "null", "nonsense", "https://app.example/path"):
+        reply = await desk.ask("POST", "/auth/sse", {**cookie, "origin": origin})
+        assert (reply.status, reply.json["code"]) == (403, "origin_refused")
+        assert "SSEAL_ALLOWED_ORIGINS" not in reply.json["detail"]
+    remedy = "if that page is yours, add https://app.example:8443 to allowed_origins (SSEAL_ALLOWED_ORIGINS)"
+    assert _remedies(caplog, "origin_refused") == [remedy, "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("minted_from", "remedy"),
+    [
+        (None, "if that page is yours, add https://app.example to allowed_origins (SSEAL_ALLOWED_ORIGINS)"),
+        ("http://localhost:8000", ""),
+    ],
+)
+async def test_the_line_of_a_ticket_from_an_unknown_page_says_so_too(
+    desk: Bench, caplog: pytest.LogCaptureFixture, minted_from: str | None, remedy: str
+) -> None:
+    """A ticket that a server minted is used by a page: if that is not known, its origin and the setting are named."""
+    source = {} if minted_from is None else {"origin": minted_from, "host": "localhost:8000"}
+    ticket = await desk.ticket({**bearer(), **source})
+    assert await desk.try_stream(f"/events?ticket={ticket}", {"origin": "https://app.example"}) == 401
+    assert _remedies(caplog, "credential_refused") == [remedy]
+    (fields,) = [fields for event, fields in lines(caplog) if event == "credential_refused"]
+    assert fields["detail"].startswith("from another Origin, https://app.example")
+
+
 async def test_a_key_set_that_cannot_be_read_is_an_event(
     make_bench: MakeBench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -210,6 +210,13 @@ async def test_a_mounted_hub_says_where_it_is(bench: Bench) -> None:
         assert reply.json["servers"] == [{"url": url}]
 
 
+async def test_a_hub_with_a_public_address_says_that(make_bench: MakeBench) -> None:
+    """What the operator has set counts, wherever the hub is mounted."""
+    bench = await make_bench(public_url="https://hub.example/sse/")
+    reply = await bench.ask("GET", "/x/openapi.json", root_path="/x")
+    assert reply.json["servers"] == [{"url": "https://hub.example/sse"}]
+
+
 async def test_any_page_may_read_it_where_the_hub_answers_for_cors(make_bench: MakeBench) -> None:
     """Alone, the hub lets tools on other pages read it; mounted, CORS is the app's (W39)."""
     alone = await make_bench(cors=True, allowed_origins=("https://app.example",))

@@ -28,6 +28,28 @@ async def test_the_address_of_a_ticket_is_where_the_hub_is_mounted(bench: Bench)
     assert reply.json["url"].startswith("/sse/events?ticket=")
 
 
+@pytest.mark.parametrize("public_url", ["https://hub.example/sse", "https://hub.example/sse/"])
+async def test_the_address_of_a_ticket_is_absolute_where_the_public_one_is_set(
+    make_bench: MakeBench, public_url: str
+) -> None:
+    """A page of another origin can open it as it stands; where the hub is mounted is in the setting already."""
+    bench = await make_bench(public_url=public_url)
+    for root in ("", "/sse"):
+        reply = await bench.ask("POST", f"{root}/auth/sse", bearer(), root_path=root)
+        assert reply.json["url"] == f"https://hub.example/sse/events?ticket={reply.json['ticket']}"
+
+
+@pytest.mark.parametrize("public_url", [None, "https://hub.example"])
+async def test_no_host_that_a_request_names_gets_into_the_address_of_a_ticket(
+    make_bench: MakeBench, public_url: str | None
+) -> None:
+    """Host and its like are what the client says: a page that believed them would take the ticket elsewhere."""
+    bench = await make_bench(public_url=public_url)
+    forged = {"host": "evil.example", "x-forwarded-host": "evil.example", "forwarded": "host=evil.example"}
+    reply = await bench.ask("POST", "/auth/sse", {**bearer(), **forged})
+    assert reply.json["url"] == f"{public_url or ''}/events?ticket={reply.json['ticket']}"
+
+
 @pytest.mark.parametrize("form", ["/events?ticket={}", "/events/{}"])
 async def test_a_ticket_is_good_once_in_query_or_path(bench: Bench, form: str) -> None:
     """Either form opens one stream, and then neither does."""

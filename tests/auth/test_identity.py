@@ -29,7 +29,7 @@ def test_only_who_asked_for_it_is_nobody(auth_method: str) -> None:
     with pytest.raises(InvalidInput):
         Identity(subject=None, auth_method=auth_method)
     nobody = Identity.anonymous()
-    assert (nobody.subject, nobody.topic, nobody.lineage, nobody.grants) == (None, None, (), Grants())
+    assert (nobody.subject, nobody.topic, nobody.token_ids, nobody.grants) == (None, None, (), Grants())
 
 
 def test_an_identity_is_frozen() -> None:

@@ -87,6 +87,8 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(tmp_path: Path, arguments: lis
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"heartbeet": "5"}, "SSEAL_HEARTBEET: is no setting; did you mean SSEAL_HEARTBEAT?"),
+        ({"heartbeat": "soon"}, "SSEAL_HEARTBEAT: must be a number of seconds, or a duration such as 90s"),
         ({"jwt_secret": ""}, "SSEAL_JWT_SECRET="),
         ({"jwt_secret": "too-short"}, "SSEAL_JWT_SECRET="),
         ({"insecure_cookies": "1", "host": "0.0.0.0"}, "SSEAL_INSECURE_COOKIES=false"),
@@ -96,19 +98,51 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(tmp_path: Path, arguments: lis
         ({"broker": "rabbit://user:hunter2@localhost"}, "SSEAL_BROKER: must be memory://, sqlite:///"),
         ({"port": "x"}, "SSEAL_PORT: must be a whole number"),
         ({"config": "none.toml"}, "none.toml: there is no such file"),
-        ({"host": "192.0.2.1"}, "cannot listen on 192.0.2.1:8000"),
         ({"jwt_jwks_url": "http://issuer.example/keys"}, "must be https"),
     ],
 )
 def test_serve_refuses_and_names_the_line(tmp_path: Path, settings: dict[str, str], words: str) -> None:
-    """An unsafe or incomplete configuration ends with exit code 1, the reason, and what to write instead."""
+    """An unsafe or incomplete configuration ends with exit code 2, the reason, and what to write instead."""
     done = sseal("serve", cwd=tmp_path, **{**ISSUED, **settings})
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("sseal: error: ")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr
     assert "too-short" not in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"broker": "sqlite:///bad.db"}, "broker: {}/bad.db is damaged or no SQLite file"),
+        ({"store": "sqlite:///bad.db"}, "store: {}/bad.db is damaged or no SQLite file"),
+        ({"broker": "sqlite:///none/log.db"}, "broker: {}/none is no directory; make it"),
+        ({"accounts": "bad.db"}, "bad.db: cannot be used as an accounts file"),
+        ({"host": "192.0.2.1"}, "port: cannot listen on 192.0.2.1:8000"),
+    ],
+)
+def test_what_keeps_serve_from_starting_is_one_sentence(
+    tmp_path: Path, settings: dict[str, str], words: str, workers: str
+) -> None:
+    """A log, store or address that cannot be used is told once, with exit code 1 and nothing of the server's."""
+    (tmp_path / "bad.db").write_text("this is no database, though it has some length to it" * 100)
+    (tmp_path / "bad.db").chmod(0o600)
+    ports = {} if "host" in settings else {"port": "0"}
+    done = sseal("serve", cwd=tmp_path, workers=workers, **ISSUED, **ports, **settings)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert done.stderr.startswith(f"sseal: error: {words.format(tmp_path)}")
+
+
+def test_serve_passes_over_what_kubernetes_sets(tmp_path: Path, time_unit: float) -> None:
+    """Behind a service named sseal it starts, and says once whose variables those are."""
+    injected = {"port": "tcp://10.0.0.1:8080", "service_host": "10.0.0.1", "port_8080_tcp_addr": "10.0.0.1"}
+    with serving(tmp_path, time_unit, **injected) as server:
+        assert call(f"{server.url}/healthz")[0] == 200
+        hints = [record["message"] for record in server.records() if "enableServiceLinks" in record["message"]]
+    assert len(hints) == 1
+    assert hints[0].startswith("SSEAL_PORT and 2 more in the environment: ignored")
 
 
 def test_serve_accepts_the_line_it_offers(tmp_path: Path, time_unit: float) -> None:
@@ -141,7 +175,7 @@ def test_serve_says_when_the_port_is_taken(tmp_path: Path, hub: Running) -> None
 def test_token_prints_a_token_the_hub_accepts(tmp_path: Path) -> None:
     """Standard output is the token alone; it says what was asked for."""
     done = sseal(
-        *("token", "--sub", "bob", "--subscribe", "news/*", "--publish", "**", "--admin", "--ttl", "60"),
+        *("token", "--sub", "bob", "--subscribe", "news/*", "--publish", "**", "--admin", "--ttl", "1m"),
         cwd=tmp_path,
         **ISSUED,
     )
@@ -153,6 +187,34 @@ def test_token_prints_a_token_the_hub_accepts(tmp_path: Path) -> None:
     assert identity.token_id is not None
     assert identity.expires_at is not None
     assert 0 < identity.expires_at - now <= 60
+
+
+def test_what_a_script_reads_is_json_where_it_asks(tmp_path: Path, hub: Running, token: str, time_unit: float) -> None:
+    """--json makes each line of a result one object: token, version, publish, user list; listen has its own test."""
+    made = sseal("token", "--sub", "bob", "--ttl", "1h", "--json", cwd=tmp_path, **ISSUED)
+    fields = json.loads(made.stdout)
+    identity = JwtVerifier(secrets=[SECRET], leeway=0).verify(fields["token"], SystemClock().wall())
+    assert fields == {"token": fields["token"], "subject": "bob", "expires_at": identity.expires_at}
+    assert identity.subject == "bob"
+    done = sseal("version", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout) == {"version": version("sseal")}
+    client = {"url": hub.url, "token": token}
+    told = json.loads(sseal("publish", "json", "1", "--json", cwd=tmp_path, **client).stdout)
+    last = sseal("publish", "json", "2", cwd=tmp_path, **client).stdout.strip()
+    done = sseal("listen", "json", "--last-event-id", told["id"], "--count", "1", "--json", cwd=tmp_path, **client)
+    assert (set(told), json.loads(done.stdout)["id"]) == ({"id"}, last)
+    for name in ("alice", "bob"):
+        sseal("user", "add", name, cwd=tmp_path, stdin="wonderland-7\n", accounts="book.db")
+    done = sseal("user", "list", "--json", cwd=tmp_path, accounts="book.db")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"name": "alice"}, {"name": "bob"}]
+
+
+def test_publish_takes_a_duration(tmp_path: Path, hub: Running, token: str) -> None:
+    """--ttl has units like every duration; the hub's own bound still counts."""
+    client = {"url": hub.url, "token": token}
+    assert sseal("publish", "ttl", "x", "--ttl", "15m", cwd=tmp_path, **client).returncode == 0
+    done = sseal("publish", "ttl", "x", "--ttl", "8d", cwd=tmp_path, **client)
+    assert (done.returncode, "ttl" in done.stderr) == (2, True)
 
 
 def test_token_follows_the_settings(tmp_path: Path) -> None:
@@ -182,12 +244,19 @@ def test_token_follows_the_settings(tmp_path: Path) -> None:
         (["--sub", "x", "--subscribe", "a//b"], ISSUED, "--subscribe: "),
         (["--sub", "x", "--secret", "short"], {}, "--secret: "),
         (["--sub", "x"], {**ISSUED, "jwt_algorithms": "RS256"}, "jwt_algorithms: "),
+        (
+            ["--sub", "x"],
+            {**ISSUED, "jwt_isuer": "me"},
+            "SSEAL_JWT_ISUER: is no setting; did you mean SSEAL_JWT_ISSUER?",
+        ),
+        (["--sub", "x", "--ttl", "1w"], ISSUED, "--ttl: must be a number of seconds, or a duration such as 90s"),
+        (["--sub", "x", "--ttl", "0"], ISSUED, "--ttl: must be at least 1 seconds"),
     ],
 )
 def test_token_says_what_is_missing(tmp_path: Path, arguments: list[str], settings: dict[str, str], words: str) -> None:
     """An error is one line, and stdout stays empty."""
     done = sseal("token", *arguments, cwd=tmp_path, **settings)
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert words in done.stderr
 
 
@@ -235,32 +304,70 @@ def test_listen_goes_on_after_an_id(tmp_path: Path, hub: Running, token: str) ->
     assert (done.returncode, done.stdout) == (0, f"{second} again b\n")
 
 
+NO_TOKEN = "no credential was presented: add --token JWT, or set SSEAL_TOKEN"
+NOBODY = "could not be reached: connection refused; is `sseal serve` running there?"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "settings", "words"),
+    ("arguments", "settings", "code", "words"),
     [
-        (["publish", "a", "b"], {"token": ""}, "no credential"),
-        (["publish", "a", "b"], {"token": "nonsense"}, "refused"),
-        (["publish", "a//b", "b"], {}, "topic"),
-        (["publish", "a", "b"], {"url": "http://127.0.0.1:1"}, "could not be reached"),
-        (["publish", "a", "b"], {"url": "http://hub.example"}, "--insecure"),
-        (["listen", "a"], {"url": "http://hub.example"}, "--insecure"),
-        (["listen", "a"], {"url": "nonsense"}, "url: "),
-        (["listen", "a"], {"token": "nonsense"}, "refused"),
-        (["listen", "a//b"], {}, "topic"),
+        (["publish", "a", "b"], {"token": ""}, 3, NO_TOKEN),
+        (["listen", "a"], {"token": ""}, 3, NO_TOKEN),
+        (["listen", "a", "--ticket"], {"token": ""}, 2, "--ticket: is bought with a token; add --token JWT, or set"),
+        (["publish", "a", "b"], {"token": "nonsense"}, 3, "refused"),
+        (["listen", "a"], {"token": "nonsense"}, 3, "refused"),
+        (["publish", "a", "b"], {"token": "two words"}, 2, "--token: "),
+        (["publish", "a//b", "b"], {}, 2, "topic"),
+        (["listen", "a//b"], {}, 2, "topic"),
+        (["publish", "a", "b"], {"url": "http://127.0.0.1:1"}, 4, NOBODY),
+        (["publish", "a", "b", "--url"], {}, 4, "is --url the address of a hub?"),
+        (["listen", "a", "--url"], {}, 4, "is --url the address of a hub?"),
+        (["publish", "a", "b"], {"url": "http://hub.example"}, 2, "--insecure"),
+        (["listen", "a"], {"url": "http://hub.example"}, 2, "--insecure"),
+        (["listen", "a"], {"url": "localhost:8000"}, 2, "--url: has no scheme; did you mean http://localhost:8000?"),
+        (
+            ["publish", "a", "b"],
+            {"url": "hub.example/x"},
+            2,
+            "--url: has no scheme; did you mean https://hub.example/x?",
+        ),
+        (["publish", "a", "b"], {"tokn": "x"}, 2, "SSEAL_TOKN: is no setting; did you mean SSEAL_TOKEN?"),
+        (["publish", "a", "b", "--ttl", "1w"], {}, 2, "--ttl: must be a number of seconds, or a duration such as 90s"),
     ],
 )
 def test_clients_fail_in_one_line(
-    tmp_path: Path, hub: Running, token: str, arguments: list[str], settings: dict[str, str], words: str
+    tmp_path: Path, hub: Running, token: str, arguments: list[str], settings: dict[str, str], code: int, words: str
 ) -> None:
-    """What goes wrong between client and hub is one line on stderr and exit code 1."""
+    """What goes wrong between client and hub is one line on stderr, and the exit code says of which kind it is."""
     client = {name: value for name, value in {"url": hub.url, "token": token, **settings}.items() if value}
-    done = sseal(*arguments, cwd=tmp_path, **client)
-    assert (done.returncode, done.stdout) == (1, "")
+    below = [f"{hub.url}/elsewhere"] if arguments[-1] == "--url" else []
+    done = sseal(*arguments, *below, cwd=tmp_path, **client)
+    assert (done.returncode, done.stdout) == (code, "")
     errors = [line for line in done.stderr.splitlines() if line.startswith("sseal: error: ")]
     assert len(errors) == 1
     assert words in errors[0]
     assert "Traceback" not in done.stderr
     assert token not in done.stderr
+
+
+def test_listen_says_that_nobody_is_there_and_goes_on(tmp_path: Path, time_unit: float) -> None:
+    """Until there is a hub it tries again, and names what may be missing."""
+    with running(tmp_path, time_unit, "listen", "a", url="http://127.0.0.1:1") as reader:
+        reader.wait_for(r"127\.0\.0\.1:1: connection refused; is `sseal serve` running there\? \(next try in ")
+        assert reader.end(signal.SIGINT) == 130
+
+
+def test_a_reader_whose_rights_are_revoked_ends_as_refused(
+    tmp_path: Path, hub: Running, token: str, time_unit: float
+) -> None:
+    """A stream that the hub ended for good is no success."""
+    root = sseal("token", "--sub", "root", "--admin", cwd=tmp_path, **ISSUED).stdout.strip()
+    mine = sseal("token", "--sub", "gone", cwd=tmp_path, **ISSUED).stdout.strip()
+    with running(tmp_path, time_unit, "listen", url=hub.url, token=mine) as reader:
+        reader.wait_for("listening")
+        assert call(f"{hub.url}/admin/revocations", {"subject": "gone"}, headers=bearer(root))[0] == 201
+        assert reader.process.wait(200 * time_unit) == 3
+    assert reader.output().endswith("sseal: error: the stream was closed: revoked\n")
 
 
 def test_ctrl_c_ends_listen_quietly(tmp_path: Path, hub: Running, token: str, time_unit: float) -> None:
@@ -331,7 +438,7 @@ def test_user_says_what_is_wrong(tmp_path: Path, arguments: list[str], stdin: st
     book = {"accounts": "book.db"}
     sseal("user", "add", "alice", cwd=tmp_path, stdin="wonderland-7\n", **book)
     done = sseal("user", *arguments, cwd=tmp_path, stdin=stdin, **book)
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert words in done.stderr
     assert "wonderland" not in done.stderr
     assert sseal("user", "list", cwd=tmp_path, **book).stdout == "alice\n"
@@ -345,7 +452,7 @@ def test_user_asks_which_file(tmp_path: Path) -> None:
     assert "cannot be opened" in sseal("user", "list", "--accounts", ".", cwd=tmp_path).stderr
 
 
-@pytest.mark.parametrize(("second", "code"), [("wonderland-7", 0), ("wonderland-8", 1)])
+@pytest.mark.parametrize(("second", "code"), [("wonderland-7", 0), ("wonderland-8", 2)])
 def test_a_password_is_asked_for_twice_on_a_terminal(tmp_path: Path, second: str, code: int) -> None:
     """On a terminal the password is typed unseen, twice, and must be the same."""
     leader, follower = pty.openpty()

@@ -206,7 +206,7 @@ def test_another_name_for_this_machine_is_refused(demo: Running) -> None:
 def test_it_is_for_this_machine_only(tmp_path: Path) -> None:
     """Another address to listen on is refused with a reason."""
     done = sseal("demo", "--host", "0.0.0.0", cwd=tmp_path)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "not this machine" in done.stderr
 
 

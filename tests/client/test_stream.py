@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ import pytest
 
 from sseal import client, errors, wire
 from sseal.client import Backoff, StreamClosed
-from sseal.client.calls import retry_after
+from sseal.client.calls import fault_of, retry_after
 from sseal.wire import Event
 
 FAST = b"retry: 1\n\n"
@@ -539,6 +540,25 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         client.connect(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("localhost:8000", "did you mean http://localhost:8000?"),
+        ("127.0.0.1/sse", "did you mean http://127.0.0.1/sse?"),
+        ("[::1]:8000", "did you mean http://[::1]:8000?"),
+        ("hub.example", "did you mean https://hub.example?"),
+        ("user:hunter2@hub.example", "write it like https://example.com"),
+        ("hub.example?token=hunter2", "write it like https://example.com"),
+        ("", "write it like https://example.com"),
+    ],
+)
+def test_an_address_without_a_scheme_is_answered_with_one(url: str, words: str) -> None:
+    """This machine's own by http, others by https; what may hold a secret is not repeated."""
+    with pytest.raises(errors.InvalidInput) as caught:
+        client.connect(url)
+    assert str(caught.value) == f"url: has no scheme; {words}"
+
+
 @pytest.mark.parametrize("token", ["", "with space", "line\r\nX-Evil: 1", "tökén"])
 def test_a_token_no_header_can_carry_is_refused_without_being_shown(token: str) -> None:
     """It cannot forge a header, and the text of the error does not quote it."""
@@ -610,9 +630,30 @@ async def test_a_publish_to_nobody_says_so() -> None:
     """A connection that was never made has a known outcome."""
     async with serving() as server:
         pass
-    with pytest.raises(errors.Unavailable, match="could not be reached") as caught:
+    with pytest.raises(errors.Unavailable) as caught:
         await client.publish(server.url, SECRET, "a", 1)
+    name = server.url.removeprefix("http://")
+    assert str(caught.value) == (f"{name} could not be reached: connection refused; is `sseal serve` running there?")
     assert caught.value.code == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (ConnectionRefusedError(111, "refused"), "connection refused; is `sseal serve` running there?"),
+        (
+            ExceptionGroup("all attempts", [TimeoutError(), ConnectionRefusedError(111, "refused")]),
+            "connection refused; is `sseal serve` running there?",
+        ),
+        (socket.gaierror(-2, "unknown"), "the name of the host is not known"),
+        (OSError("the header was hunter2"), "ConnectError"),
+    ],
+)
+def test_a_fault_of_the_network_is_said_without_the_text_of_a_library(cause: Exception, words: str) -> None:
+    """Known ones in words, also when several addresses were tried; of others the name of the class."""
+    error = httpx2.ConnectError("hunter2")
+    error.__cause__ = cause
+    assert fault_of(error) == words
 
 
 async def test_a_publish_that_is_no_json_or_reaches_no_hub_says_so() -> None:

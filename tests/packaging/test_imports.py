@@ -115,6 +115,7 @@ def test_the_list_of_commands_loads_none(tmp_path: Path) -> None:
     modules = loaded(COMMAND.format(["sseal", "--help"]), tmp_path)
     assert {name for name in modules if name.startswith("sseal.cli.")} == {
         "sseal.cli.app",
+        "sseal.cli.exit_codes",
         "sseal.cli.lazy",
         "sseal.cli.output",
     }

@@ -8,6 +8,7 @@ from starlette.types import Scope
 
 from ..audit import Audit, one_line
 from ..auth.identity import Identity
+from ..auth.origin import advice
 from ..errors import CredentialInvalid, CredentialMissing, Forbidden, SsealError, TooManyRequests
 from ..identity_sources.tickets import SpentTicket, VoidToken
 
@@ -68,7 +69,7 @@ def audit_refusal(error: SsealError, scope: Scope) -> None:
             audit.emit("query_token_refused", reason="closed", **where)
         case Forbidden(code="origin_refused"):
             origin = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"), None)
-            audit.emit("origin_refused", origin=origin, detail=error.detail, **where)
+            audit.emit("origin_refused", origin=origin, detail=f"{error.detail}{advice(origin)}", **where)
         case Forbidden(code="admin_required"):
             audit.emit("admin_refused", **who(scope.get("sseal.identity")), **where)
         case TooManyRequests() if error.code != "overloaded":

@@ -73,7 +73,8 @@ class AuthEndpoints:
         ticket = await self._services.tickets.issue(identity, names, ask.caller.origin)
         if admin is not None:
             self._audit.emit("admin_minted", **who(admin), target=identity.subject, topics=names, address=ask.address)
-        root = scope.get("root_path", "").rstrip("/")
+        # Never from the Host header: whoever forges that would be sent the ticket.
+        root = (self._services.settings.public_url or scope.get("root_path", "")).rstrip("/")
         return Answer(
             201,
             TicketAnswer(

@@ -107,10 +107,10 @@ class RevocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ProblemAnswer(Struct, kw_only=True):
-    """A refusal (RFC 9457). `code` is stable; `title` and `detail` are for people and may change."""
+    """A refusal (RFC 9457). `code` is stable, `title` the phrase of the status; `detail`, for people, may change."""
 
     type: Annotated[str, Meta(examples=["about:blank"])] = "about:blank"
-    title: Annotated[str, Meta(examples=["Malformed request"])]
+    title: Annotated[str, Meta(examples=["Bad Request"])]
     status: Annotated[int, Meta(ge=400, le=599, examples=[400])]
     detail: Annotated[str, Meta(examples=["topic: send either topic or topics"])]
     code: Annotated[str, Meta(pattern="^[a-z_]+$", examples=["invalid_request"])]
@@ -123,7 +123,13 @@ class TicketAnswer(Struct, kw_only=True, rename={"session_id": "sessionId"}):
 
     ticket: Annotated[str, Meta(examples=["abcdefghijklmnopqrstuvwxyz"])]
     session_id: Annotated[str, Meta(description="The ticket, by a name that other hubs use.")]
-    url: Annotated[str, Meta(description="Where to open the stream.")]
+    url: Annotated[
+        str,
+        Meta(
+            description="Where to open the stream: below `public_url` where that is set, else a path of this host.",
+            examples=["https://hub.example/events?ticket=abcdefghijklmnopqrstuvwxyz"],
+        ),
+    ]
     expires_in: Annotated[float, Meta(description="Seconds until an unused ticket is void.", examples=[30.0])]
 
 

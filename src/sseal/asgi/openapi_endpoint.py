@@ -30,8 +30,9 @@ class OpenApiEndpoint:
             raw = msgspec.json.encode(document(self._services))
             self._written = raw, hashlib.sha256(raw).hexdigest()[:32]
         raw, digest = self._written
-        # Where the hub is mounted is known by the request alone; all else is the same for each.
-        root = msgspec.json.encode([{"url": scope.get("root_path", "").rstrip("/") or "/"}])
+        # Where the hub is mounted is known by the request alone, unless it is set; all else is the same for each.
+        root_path = self._services.settings.public_url or scope.get("root_path", "")
+        root = msgspec.json.encode([{"url": root_path.rstrip("/") or "/"}])
         tag = f'W/"{digest}"'
         headers = {"cache-control": "no-cache", "etag": tag}
         if self._services.settings.cors:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ..errors import InvalidInput
 
-__all__ = ["Caller", "OriginPolicy", "is_loopback", "normal_origin"]
+__all__ = ["Caller", "OriginPolicy", "advice", "is_loopback", "normal_origin"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -32,6 +32,18 @@ def normal_origin(text: str, field: str = "allowed_origins") -> str:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     suffix = "" if port is None or port == _DEFAULT_PORTS[parts.scheme] else f":{port}"
     return f"{parts.scheme}://{host}{suffix}"
+
+
+def advice(origin: str | None) -> str:
+    """Return what an operator can do about an Origin that was refused, for the end of a line of the log.
+
+    It is empty for an Origin that no setting lets in: none, ``null``, and what is no origin.
+    """
+    try:
+        listed = normal_origin(origin or "")
+    except InvalidInput:
+        return ""
+    return f"; if that page is yours, add {listed} to allowed_origins (SSEAL_ALLOWED_ORIGINS)"
 
 
 def is_loopback(host: str) -> bool:

@@ -14,7 +14,7 @@ from ..errors import InvalidInput, NotFound
 from ..identity_sources.accounts import Accounts
 from ..settings import load
 from .lazy import CONTEXT, MARKUP
-from .output import hint, say
+from .output import AsJson, hint, say, say_json
 
 __all__ = ["app"]
 
@@ -85,10 +85,13 @@ def remove(name: Name, accounts: File = None) -> None:
 
 
 @app.command("list")
-def list_names(accounts: File = None) -> None:
+def list_names(accounts: File = None, as_json: AsJson = False) -> None:
     """Print the names, one a line."""
     for name in _open(accounts, create=False).names():
-        say(name)
+        if as_json:
+            say_json(name=name)
+        else:
+            say(name)
 
 
 def _open(given: str | None, *, create: bool = True) -> Accounts:

@@ -9,13 +9,11 @@ import typer
 
 from ..errors import SsealError
 from ..extras import needed
+from .exit_codes import EXIT_CODES, FAILED, INTERRUPTED, WRONG_INPUT, exit_code
 from .lazy import CONTEXT, MARKUP, Lazy, LazyGroup
-from .output import say
+from .output import AsJson, say, say_json
 
 __all__ = ["COMMANDS", "app", "run"]
-
-INTERRUPTED = 130
-"""128 and the number of SIGINT."""
 
 COMMANDS = {
     "serve": Lazy("serving", "serve", "Run a hub on its own, beside an app in any language."),
@@ -35,7 +33,8 @@ class _Commands(LazyGroup):
 app = typer.Typer(
     name="sseal",
     help="Server-sent events that stay authenticated from the first byte to the last reconnect.",
-    epilog="Start with `sseal demo`. `sseal COMMAND --help` explains a command.",
+    epilog="Start with `sseal demo`. `sseal COMMAND --help` explains a command.\n\nExit codes:\n\n"
+    + "\n".join(f"* {code} - {meaning}" for code, meaning in EXIT_CODES.items()),
     cls=_Commands,
     context_settings=CONTEXT,
     rich_markup_mode=MARKUP,
@@ -44,11 +43,14 @@ app = typer.Typer(
 )
 
 
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
     from importlib.metadata import version as installed  # loads the whole of `email`, for this command alone
 
-    say(f"sseal {installed('sseal')}")
+    if as_json:
+        say_json(version=installed("sseal"))
+    else:
+        say(f"sseal {installed('sseal')}")
 
 
 @app.callback(invoke_without_command=True)
@@ -65,7 +67,7 @@ def _root(
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; every error is one line on stderr."""
+    """Run one command and return its exit code, see `EXIT_CODES`; every error is one line on stderr."""
     name = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     try:
         with needed(f"sseal {name}".strip(), COMMANDS[name].extra if name else "server"):
@@ -73,13 +75,13 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         _complain(error.format_message())
         print("Try `sseal --help`, or `sseal COMMAND --help`.", file=sys.stderr)
-        return 2
+        return WRONG_INPUT
     except SsealError as error:
         _complain(error.detail)
-        return 1
+        return exit_code(error)
     except OSError as error:
         _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
-        return 1
+        return FAILED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-__all__ = ["BROKEN_PIPE", "escaped", "hint", "say"]
+from .exit_codes import BROKEN_PIPE
 
-BROKEN_PIPE = 141
-"""What a shell reports of a program whose reader has gone: 128 and the number of SIGPIPE."""
+__all__ = ["AsJson", "escaped", "hint", "say", "say_json"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for a script.")]
 
 
 def say(text: str) -> None:
@@ -25,6 +28,14 @@ def say(text: str) -> None:
         # Python flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(BROKEN_PIPE) from None
+
+
+def say_json(**members: object) -> None:
+    """Print a result as one line of JSON.
+
+    :raises typer.Exit: nobody reads stdout any more.
+    """
+    say(json.dumps(members, ensure_ascii=False))
 
 
 def hint(text: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,11 +16,15 @@ import typer
 from .. import client
 from ..auth.origin import is_loopback
 from ..client import Gap
-from ..errors import InvalidInput
+from ..errors import CredentialMissing, InvalidInput, NotFound, SsealError
+from ..sources import refuse_misspelt, seconds
 from ..wire import Event
-from .output import escaped, hint, say
+from .output import AsJson, escaped, hint, say, say_json
 
-__all__ = ["listen", "publish"]
+__all__ = ["VARIABLES", "listen", "publish"]
+
+VARIABLES: Final = ("url", "token")
+"""What these commands read from the environment."""
 
 Url = Annotated[str, typer.Option(envvar="SSEAL_URL", help="Base address of the hub.", metavar="URL")]
 BearerToken = Annotated[
@@ -29,6 +34,9 @@ Insecure = Annotated[
     bool, typer.Option("--insecure", help="Send the token over plain http to another machine all the same.")
 ]
 DEFAULT_URL = "http://127.0.0.1:8000"
+_FLAGS: Final = {"url": "--url", "token": "--token", "ticket": "--ticket", "last_event_id": "--last-event-id"}
+"""What an argument of the client is called here."""
+_REMEDY: Final = "add --token JWT, or set SSEAL_TOKEN; `sseal token` makes one"
 
 
 def publish(
@@ -38,12 +46,16 @@ def publish(
     ],
     event: Annotated[str | None, typer.Option(help="The event type.", show_default="message", metavar="TYPE")] = None,
     ttl: Annotated[
-        float | None, typer.Option(min=0, help="Seconds until it is no longer worth reading.", metavar="SECONDS")
+        str | None,
+        typer.Option(
+            help="How long it is worth reading: seconds, or 15m, 1h, 2d.", metavar="DURATION", show_default=False
+        ),
     ] = None,
     key: Annotated[
         str | None, typer.Option(help="Idempotency key: repeating the command publishes once.", metavar="TEXT")
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="Send DATA as text even if it is JSON.")] = False,
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     token: BearerToken = None,
     insecure: Insecure = False,
@@ -56,10 +68,15 @@ def publish(
             value = msgspec.json.decode(content)
         except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
             value = content
-    _check_url(url, token, insecure=insecure)
-    ids = asyncio.run(client.publish(url, token, topic, value, event=event, ttl=ttl, key=key, insecure=insecure))
+    life = None if ttl is None else seconds("--ttl", ttl)
+    _check(url, token, insecure=insecure)
+    with _in_words_of_the_command_line(token):
+        ids = asyncio.run(client.publish(url, token, topic, value, event=event, ttl=life, key=key, insecure=insecure))
     for position in ids:
-        say(position)
+        if as_json:
+            say_json(id=position)
+        else:
+            say(position)
 
 
 def listen(
@@ -80,26 +97,47 @@ def listen(
     insecure: Insecure = False,
 ) -> None:
     """Print events as they come; reconnects by itself. Ctrl-C ends it."""
-    _check_url(url, token, insecure=insecure)
+    _check(url, token, insecure=insecure)
     told = logging.StreamHandler()
     told.setFormatter(logging.Formatter("sseal: %(message)s"))
     logger = logging.getLogger("sseal.client")
     logger.addHandler(told)
     logger.setLevel(logging.INFO)
-    stream = client.connect(
-        url,
-        topics=topics or (),
-        token=token,
-        ticket=ticket,
-        last_event_id=last_event_id,
-        on_gap=_tell_gap,
-        insecure=insecure,
-    )
-    asyncio.run(_print_events(stream, as_json=as_json, count=count))
+    if ticket and not token:
+        raise InvalidInput("--ticket", f"is bought with a token; {_REMEDY}")
+    with _in_words_of_the_command_line(token):
+        stream = client.connect(
+            url,
+            topics=topics or (),
+            token=token,
+            ticket=ticket,
+            last_event_id=last_event_id,
+            on_gap=_tell_gap,
+            insecure=insecure,
+        )
+        asyncio.run(_print_events(stream, as_json=as_json, count=count))
 
 
-def _check_url(url: str, token: str | None, *, insecure: bool) -> None:
+@contextmanager
+def _in_words_of_the_command_line(token: str | None) -> Iterator[None]:
+    """Say of an error which flag it is about, where the client says which argument."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.field not in _FLAGS:
+            raise
+        raise InvalidInput(_FLAGS[error.field], error.problem) from None
+    except CredentialMissing as error:
+        if token:
+            raise
+        raise CredentialMissing(f"{error.detail}: {_REMEDY}") from None
+    except NotFound as error:
+        raise SsealError(f"{error.detail}; is --url the address of a hub?", code="not_a_hub") from None
+
+
+def _check(url: str, token: str | None, *, insecure: bool) -> None:
     """Refuse a token over plain http in the words of the command line; the client has the rest of the rules."""
+    refuse_misspelt(VARIABLES)
     parts = urlsplit(url)
     if token and parts.scheme == "http" and not insecure and not is_loopback(parts.hostname or ""):
         raise InvalidInput("--url", "is plain http: everybody on the way could read the token. Use https or --insecure")
@@ -109,7 +147,10 @@ async def _print_events(stream: client.EventStream, *, as_json: bool, count: int
     async with stream:
         hint("listening")
         async for event in stream:
-            say(_as_json(event) if as_json else _as_lines(event))
+            if as_json:
+                say_json(id=_position(event), topic=event.topic, type=event.type, data=event.data)
+            else:
+                say(_as_lines(event))
             if count is not None:
                 count -= 1
                 if not count:
@@ -123,12 +164,6 @@ def _tell_gap(gap: Gap) -> None:
 def _position(event: Event) -> str:
     """Return the id without the resume token, which is a credential."""
     return event.last_event_id.rpartition("_")[2]
-
-
-def _as_json(event: Event) -> str:
-    return json.dumps(
-        {"id": _position(event), "topic": event.topic, "type": event.type, "data": event.data}, ensure_ascii=False
-    )
 
 
 def _as_lines(event: Event) -> str:

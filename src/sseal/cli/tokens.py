@@ -12,9 +12,9 @@ from ..auth.jwt import sign
 from ..clock import SystemClock
 from ..errors import InvalidInput
 from ..identity_sources.secret import new_secret
-from ..sources import Signing, signing
+from ..sources import Signing, seconds, signing
 from ..topics import Pattern
-from .output import say
+from .output import AsJson, say, say_json
 
 __all__ = ["token"]
 
@@ -32,7 +32,7 @@ def token(
         typer.Option(help="A topic or pattern it may publish to; repeatable.", metavar="PATTERN", show_default=False),
     ] = None,
     admin: Annotated[bool, typer.Option("--admin", help="It may administer the hub.")] = False,
-    ttl: Annotated[float, typer.Option(min=1, help="Seconds until it ends.", metavar="SECONDS")] = 3600.0,
+    ttl: Annotated[str, typer.Option(help="How long it is good: seconds, or 15m, 1h, 2d.", metavar="DURATION")] = "1h",
     secret: Annotated[
         str | None,
         typer.Option(
@@ -44,17 +44,19 @@ def token(
     config: Annotated[
         Path | None, typer.Option(help="Settings file.", metavar="FILE", show_default="sseal.toml, if there is one")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print a JWT, signed with the newest jwt_secret of the settings."""
     if not sub:
         raise InvalidInput("--sub", "must not be empty")
+    life = seconds("--ttl", ttl, least=1)
     signer = signing(config)
     if signer is None or (secret is None and not signer.jwt_secret):
         signer = _checked(config)
     if secret is None and not signer.jwt_secret:
         raise InvalidInput("jwt_secret", "there is none to sign with; set SSEAL_JWT_SECRET, or name --config FILE")
     now = int(SystemClock().wall())
-    claims: dict[str, Any] = {signer.subject_claim: sub, "iat": now, "exp": now + int(ttl), "jti": new_secret()}
+    claims: dict[str, Any] = {signer.subject_claim: sub, "iat": now, "exp": now + int(life), "jti": new_secret()}
     if signer.jwt_issuer is not None:
         claims["iss"] = signer.jwt_issuer
     if signer.jwt_audience:
@@ -68,9 +70,13 @@ def token(
     if not allowed:
         raise InvalidInput("jwt_algorithms", f"allows none of {', '.join(_SIGNERS)}, which a secret signs with")
     try:
-        say(sign(claims, signer.jwt_secret[0] if secret is None else secret, algorithm=allowed[0]))
+        made = sign(claims, signer.jwt_secret[0] if secret is None else secret, algorithm=allowed[0])
     except InvalidInput as error:
         raise InvalidInput("jwt_secret" if secret is None else "--secret", error.problem) from None
+    if as_json:
+        say_json(token=made, subject=sub, expires_at=claims["exp"])
+    else:
+        say(made)
 
 
 def _checked(config: Path | None) -> Signing:

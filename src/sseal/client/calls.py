@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import email.utils
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ __all__ = [
     "answer_of",
     "bearer",
     "check_topics",
+    "fault_of",
     "mint",
     "private",
     "publish",
@@ -39,6 +41,7 @@ MAX_DELTA: Final = 9
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _TICKET = re.compile(r"(ticket=)[^&]*")
+_BARE_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(:[0-9]+)?(/[a-zA-Z0-9._~/-]*)?")
 
 
 class HubAddress:
@@ -51,6 +54,8 @@ class HubAddress:
     """
 
     def __init__(self, url: str, *, secret: bool, insecure: bool = False) -> None:
+        if "://" not in url:
+            raise InvalidInput("url", f"has no scheme; {_suggestion(url)}")
         try:
             parsed = httpx2.URL(url)
         except (httpx2.InvalidURL, ValueError):
@@ -79,6 +84,14 @@ class HubAddress:
         raw = self._base.raw_path.rstrip(b"/") + path.encode()
         url = self._base.copy_with(raw_path=raw)
         return url.copy_with(params=list(query)) if query else url
+
+
+def _suggestion(url: str) -> str:
+    """Return what to write in place of an address without a scheme; one that may hold a secret is not repeated."""
+    bare = _BARE_ADDRESS.fullmatch(url)
+    if bare is None:
+        return "write it like https://example.com"
+    return f"did you mean {'http' if is_loopback(bare[1]) else 'https'}://{url}?"
 
 
 class _PrivateUrl(httpx2.URL):
@@ -219,13 +232,33 @@ async def publish(
     raise error_of(answer)
 
 
+def fault_of(error: httpx2.RequestError) -> str:
+    """Say in a few words what is wrong with the network, without the library's text: it may quote headers."""
+    for cause in _causes(error):
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused; is `sseal serve` running there?"
+        if isinstance(cause, socket.gaierror):
+            return "the name of the host is not known"
+    return type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and all it came from, of several attempts each."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for each in error.exceptions:
+                yield from _causes(each)
+        error = error.__cause__ or error.__context__
+
+
 def _unreachable(address: HubAddress, error: httpx2.RequestError) -> Unavailable:
-    """Say what is known after a failure of the network, without the library's text: it may quote headers."""
-    name = type(error).__name__
+    """Say what is known after a failure of the network."""
+    fault = fault_of(error)
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
-        return Unavailable(f"{address.name} could not be reached ({name})", code="unreachable")
+        return Unavailable(f"{address.name} could not be reached: {fault}", code="unreachable")
     return Unavailable(
-        f"no answer from {address.name} ({name}): the outcome is unknown, repeat with the same key",
+        f"no answer from {address.name} ({fault}): the outcome is unknown, repeat with the same key",
         code="outcome_unknown",
     )
 

@@ -110,7 +110,6 @@ class StreamClosed(SsealError):  # noqa: N818 - an end, not always a fault
     """
 
     code = "stream_closed"
-    title = "Stream closed"
 
     def __init__(self, reason: str, detail: str = "", *, reconnect: bool = False) -> None:
         super().__init__(detail or f"the stream was closed: {reason}")

@@ -322,7 +322,7 @@ class EventStream:
             if isinstance(action, Reconnect):
                 self._next = action
                 self._due = asyncio.get_running_loop().time() + action.after
-                logger.info("%s: %s; next try in %.1f s", self._door.address.name, action.why, action.after)
+                logger.info("%s: %s (next try in %.1f s)", self._door.address.name, action.why, action.after)
         self._pending.extend(actions)
 
     async def _read(self, chunks: AsyncGenerator[bytes, None]) -> list[Action]:
@@ -334,7 +334,7 @@ class EventStream:
         except TimeoutError:
             return self._session.lost("silence", _random())
         except httpx2.RequestError as error:
-            return self._session.lost(type(error).__name__, _random())
+            return self._session.lost(calls.fault_of(error), _random())
         return self._session.receive(chunk, _random())
 
     async def _connect(self) -> list[Action]:
@@ -348,7 +348,7 @@ class EventStream:
             # Trying again changes nothing. The library's own text may quote the header, and so the token.
             raise InvalidInput("headers", "a header of the request, or the last id, cannot be sent") from None
         except httpx2.RequestError as error:
-            return self._session.lost(type(error).__name__, _random())
+            return self._session.lost(calls.fault_of(error), _random())
 
     async def _ask(self) -> list[Action]:
         assert self._http is not None

@@ -10,7 +10,7 @@ import msgspec
 
 from ..auth.family import LOCATOR_LENGTH, TOKEN_LENGTH, Family, hashed, locator
 from ..auth.identity import Identity
-from ..auth.origin import Caller, OriginPolicy
+from ..auth.origin import Caller, OriginPolicy, advice
 from ..clock import Clock
 from ..errors import CredentialExpired, CredentialInvalid, Unavailable
 from ..position import MAX_OFFSET, Lineage, Position
@@ -130,9 +130,7 @@ class Tickets:
             raise SpentTicket
         record = msgspec.json.decode(raw, type=TicketRecord)
         if not policy.allows_ticket(caller, record.origin):
-            raise CredentialInvalid(
-                "from another Origin", auth_method="ticket", kind="origin", subject=record.identity.subject
-            )
+            raise _foreign("ticket", record, caller)
         if record.identity.expired(self._clock.wall()):
             raise CredentialExpired(
                 "the identity behind it has expired", auth_method="ticket", subject=record.identity.subject
@@ -202,9 +200,7 @@ class Tickets:
             if ticket is not None and record.ticket != hashed(ticket):
                 raise CredentialInvalid("not of this ticket's family", auth_method="resume", kind="unknown")
             if not policy.allows_ticket(caller, record.origin):
-                raise CredentialInvalid(
-                    "from another Origin", auth_method="resume", kind="origin", subject=record.identity.subject
-                )
+                raise _foreign("resume", record, caller)
             self._check_alive(record.identity, revoked)
             child = locator(token) + new_secret(TOKEN_LENGTH - LOCATOR_LENGTH)
             issued = presented
@@ -266,6 +262,14 @@ class Tickets:
     def _family_end(self, identity: Identity) -> float:
         end = self._clock.wall() + self._resume_ttl
         return end if identity.expires_at is None else min(end, identity.expires_at)
+
+
+def _foreign(way: str, record: TicketRecord | FamilyRecord, caller: Caller) -> CredentialInvalid:
+    """Return the refusal of a page that is not the one it was minted for or, minted by a server, is not known."""
+    reason = f"from another Origin, {caller.origin or 'which the browser does not name'}"
+    if record.origin is None:
+        reason += advice(caller.origin)
+    return CredentialInvalid(reason, way=way, kind="origin", subject=record.identity.subject)
 
 
 def _ticket_key(ticket: str) -> str:

@@ -17,11 +17,12 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
+from uvicorn.lifespan.on import LifespanOn
 
 from .connections import Connections, HttpLimits, connections_of
 from .handshakes import Handshake
 
-__all__ = ["Server", "end_at_once", "ending_at_signals"]
+__all__ = ["Lifespan", "Server", "end_at_once", "ending_at_signals"]
 
 STALLED_GRACE: Final = 1.5
 """Seconds after which connections are dropped that still hold bytes their client does not read (W32)."""
@@ -29,6 +30,22 @@ TICKS: Final = 10
 """Ticks of uvicorn's loop in a second."""
 
 logger = logging.getLogger("sseal.server")
+
+
+class Lifespan(LifespanOn):
+    """uvicorn's lifespan, which keeps why the app did not start for whoever runs the server.
+
+    :ivar fault: a sentence, empty while there is none.
+    """
+
+    fault = ""
+
+    async def send(self, message: Any) -> None:
+        """Take what the app says of its start and end."""
+        if message["type"] == "lifespan.startup.failed":
+            self.fault = message.get("message", "")
+            message = {"type": message["type"]}  # uvicorn would log the sentence
+        await super().send(message)
 
 
 class Server(uvicorn.Server):
@@ -56,7 +73,8 @@ class Server(uvicorn.Server):
         loop.set_exception_handler(self._on_loop_fault)
         if self.config.ssl is not None:
             loop.create_server = self._counting(loop.create_server)  # type: ignore[method-assign]
-        await super().startup(sockets=sockets)
+        with _said_once():
+            await super().startup(sockets=sockets)
         if not self.started:
             return
         self._watch_signals()
@@ -70,6 +88,11 @@ class Server(uvicorn.Server):
             await super().shutdown(sockets=sockets)
         finally:
             timer.cancel()
+
+    @property
+    def fault(self) -> str:
+        """Why the app did not start; empty when that is not known."""
+        return getattr(getattr(self, "lifespan", None), "fault", "")
 
     def _drop_stalled(self) -> None:
         """Drop connections with bytes nobody reads: to close them would wait for the client."""
@@ -141,6 +164,21 @@ class Server(uvicorn.Server):
             logger.error("the certificate was not reloaded: %s; the old one goes on", error.strerror or error)  # noqa: TRY400
         else:
             logger.info("certificate reloaded")
+
+
+@contextlib.contextmanager
+def _said_once() -> Iterator[None]:
+    """Keep the hub from logging why it cannot start: who runs the server says so at its end."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("the hub cannot start: ")
+
+    hub = logging.getLogger("sseal")
+    hub.addFilter(wanted)
+    try:
+        yield
+    finally:
+        hub.removeFilter(wanted)
 
 
 def end_at_once(number: int) -> None:

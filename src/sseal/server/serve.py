@@ -26,7 +26,7 @@ from ..telemetry import logs, redaction
 from .access import AccessLog
 from .connections import HttpLimits, spare_descriptors
 from .gc_tuning import tune_gc
-from .loop import Server, ending_at_signals
+from .loop import Lifespan, Server, ending_at_signals
 from .proxies import Proxies
 from .workers import supervise
 
@@ -50,7 +50,7 @@ def serve(settings: Settings) -> None:
     :raises SsealError: the settings are unsafe or incomplete, the address is taken, or the hub did not start.
     """
     if refused := config_errors(settings):
-        raise SsealError("\n".join(refused), code="refused")
+        raise SsealError("\n".join(refused), code="settings_refused")
     _log(settings)
     # It speaks of the workers of a server that starts them itself; here the setting `workers` does.
     os.environ.pop("WEB_CONCURRENCY", None)
@@ -68,11 +68,7 @@ def _work(dumped: dict[str, Any], listener: socket.socket, ready: Callable[[], N
     """Be one of several workers."""
     settings = revive(dumped)
     _log(settings)
-    try:
-        _serve(settings, listener, ready)
-    except SsealError as error:
-        logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
-        raise SystemExit(1) from None
+    _serve(settings, listener, ready)
 
 
 def _log(settings: Settings) -> None:
@@ -121,7 +117,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise InvalidInput("port", f"cannot listen on {host}:{port} ({error.strerror}); choose another") from None
+        problem = f"cannot listen on {host}:{port} ({error.strerror}); choose another"
+        raise InvalidInput("port", problem, code="not_started") from None
     return listener
 
 
@@ -148,7 +145,8 @@ def share(listener: socket.socket, count: int) -> list[socket.socket]:
         except OSError as error:
             for other in made:
                 other.close()
-            raise InvalidInput("port", f"cannot be shared by workers ({error.strerror}); choose another") from None
+            problem = f"cannot be shared by workers ({error.strerror}); choose another"
+            raise InvalidInput("port", problem, code="not_started") from None
     return made
 
 
@@ -171,7 +169,7 @@ def run(
         being sent away by one that is ending.
     :param protocol: the HTTP protocol; None for the best there is, with the limits it has by itself.
     :param options: more options for ``uvicorn.Config``.
-    :raises SsealError: the app did not start.
+    :raises SsealError: the app did not start; says what it said.
     :raises InvalidInput: the certificate or its key cannot be used.
     """
     config = uvicorn.Config(
@@ -193,6 +191,7 @@ def run(
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror or str(error)
         raise InvalidInput("tls_cert_file", f"certificate or key cannot be used ({reason}); both are PEM") from None
+    config.lifespan_class = Lifespan
     server = Server(config, ready, leaving)
     tune_gc(lambda: len(server.server_state.connections))
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -201,7 +200,8 @@ def run(
             server.run(sockets=list(listeners))
     except SystemExit as error:
         if error.code:
-            raise SsealError("the server did not start; the log says why", code="not_started") from None
+            fault = redaction.redact(server.fault) or "the server did not start; the log says why"
+            raise SsealError(fault, code="not_started") from None
     finally:
         for listener in listeners:
             listener.close()

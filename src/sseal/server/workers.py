@@ -46,6 +46,7 @@ class _Worker:
 
     :ivar silent: seconds for which nothing was heard of it while the supervisor listened.
     :ivar ready: whether anything ever was.
+    :ivar fault: why it ended, in a sentence, if it said so.
     """
 
     def __init__(self, work: Work, settings: dict[str, Any], listener: socket.socket) -> None:
@@ -54,6 +55,7 @@ class _Worker:
         self.started_at = time.monotonic()
         self.silent = 0.0
         self.ready = False
+        self.fault = ""
         self.process: SpawnProcess = _context.Process(
             target=_run, args=(work, settings, listener, told), name="sseal-worker"
         )
@@ -61,12 +63,17 @@ class _Worker:
         told.close()
 
     def heard(self) -> bool:
-        """Take the signs it has given; return whether there were any, the first of which says that it is ready."""
+        """Take the signs it has given; return whether it lives, and the first time that it is ready.
+
+        A sign of life is empty; one that is not says why it ends.
+        """
         some = False
         try:
             while self.signs.poll():
-                self.signs.recv_bytes()
-                some = self.ready = True
+                if sign := self.signs.recv_bytes():
+                    self.fault = sign.decode()
+                else:
+                    some = self.ready = True
         except (EOFError, OSError):
             return some
         return some
@@ -118,7 +125,8 @@ class _Supervisor:
             if not self._wait(worker.signs, worker.process.sentinel, seconds=START_TIMEOUT):
                 return False
             if not worker.heard():
-                raise SsealError("a worker did not start; the log says why", code="not_started")
+                fault = worker.fault or "a worker did not start; the log says why"
+                raise SsealError(fault, code="not_started")
         return True
 
     def watch(self) -> None:
@@ -138,7 +146,10 @@ class _Supervisor:
             looked = now
             for index, worker in enumerate(self.workers):
                 if not worker.process.is_alive():
-                    logger.error("a worker died", extra={"worker": worker.process.pid, "exit": worker.process.exitcode})
+                    worker.heard()
+                    why = {"why": worker.fault} if worker.fault else {}
+                    what = {"worker": worker.process.pid, "exit": worker.process.exitcode, **why}
+                    logger.error("a worker died", extra=what)
                     if not self._revive(index):
                         return
 
@@ -171,7 +182,8 @@ class _Supervisor:
             return False
         leaving = self.workers[index] if fresh.heard() else fresh
         if leaving is fresh:
-            logger.error("a new worker did not become ready; the old one goes on")
+            why = f": {fresh.fault}" if fresh.fault else ""
+            logger.error("a new worker did not become ready; the old one goes on%s", why)
         leaving.end()
         if not self._wait(leaving.process.sentinel, seconds=END_TIMEOUT):
             return False
@@ -239,7 +251,12 @@ def _run(work: Work, settings: dict[str, Any], listener: socket.socket, told: Co
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _end_with_parent()
     os.set_blocking(told.fileno(), False)  # a supervisor that does not read shall not stop its workers
-    work(settings, listener, lambda: _live(told))
+    try:
+        work(settings, listener, lambda: _live(told))
+    except SsealError as error:
+        with contextlib.suppress(OSError):
+            told.send_bytes(str(error).encode())
+        raise SystemExit(1) from None
 
 
 def _live(told: Connection) -> None:

@@ -27,7 +27,11 @@ LEVELS: Final = {
     "error": logging.ERROR,
 }
 
-_UNFINISHED: Final = "ASGI callable returned without completing response."
+_UNWANTED: Final = (
+    "ASGI callable returned without completing response.",  # a stream whose client does not read: the hub reports it
+    "Application startup failed. Exiting.",  # `serve` ends with the reason
+)
+"""What uvicorn says and others say better."""
 
 
 def setup(
@@ -66,8 +70,7 @@ def _quieten(level: str) -> None:
 
 
 def _expected(record: logging.LogRecord) -> bool:
-    """Drop what uvicorn says of streams that end because their client does not read: the hub reports them."""
-    return record.msg != _UNFINISHED
+    return record.msg not in _UNWANTED
 
 
 def _formatter(*, console: bool, colors: bool) -> logging.Formatter:
