@@ -72,7 +72,7 @@ def test_a_derived_credential_carries_its_parents() -> None:
     ticket = session.derive(auth_method="ticket", token_id=None, expires_at=None, family="f")
     assert session.token_ids == ("jti:1", "session:2")
     assert ticket.token_ids == ("jti:1", "session:2")
-    assert ticket.derive(auth_method="resume", token_id=None, expires_at=None, family="f").lineage == ticket.token_ids
+    assert ticket.derive(auth_method="resume", token_id=None, expires_at=None, family="f").token_ids == ticket.token_ids
     assert (ticket.subject, ticket.issuer, ticket.grants, ticket.issued_at) == ("alice", "iss", ALICE.grants, 10.0)
 
 

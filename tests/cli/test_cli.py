@@ -491,7 +491,7 @@ def test_accounts_log_in_at_the_hub(tmp_path: Path, time_unit: float) -> None:
         assert json.loads(body)["subject"] == "alice"
         assert headers["set-cookie"].startswith("sseal-dev=")
         record = next(record for record in server.records() if record["message"] == "listening")
-        assert (record["cookie"], "bearer" in record["ways"]) == ("sseal-dev", False)
+        assert (record["cookie"], "bearer" in record["auth_methods"]) == ("sseal-dev", False)
 
 
 def test_admin_endpoints_take_a_token_of_the_command_line(tmp_path: Path, hub: Running) -> None:

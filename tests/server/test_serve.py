@@ -123,7 +123,7 @@ def test_the_start_says_what_an_operator_asks_first(server: Running) -> None:
     """One record has address, version, ways in, broker and the name of the cookie; warnings follow."""
     record = next(record for record in server.records() if record["message"] == "listening")
     assert record["address"] == server.url
-    assert record["ways"] == "bearer, ticket, resume, query"
+    assert record["auth_methods"] == "bearer, ticket, resume, query"
     assert record["broker"] == "sqlite:///sseal.db"
     assert record["workers"] == 1
     assert record["cookie"] == "__Host-sseal"

@@ -42,7 +42,7 @@ def serve(
     jwt_issuer: Annotated[str | None, _option("The only iss to accept.", _IDENTITY, "TEXT")] = None,
     jwt_audience: Annotated[str | None, _option("The aud values to accept.", _IDENTITY, "TEXT,...")] = None,
     credentials: Annotated[
-        str | None, _option("The ways in.", _IDENTITY, "WAY,...", "bearer,ticket,resume,cookie,own")
+        str | None, _option("Auth methods to accept.", _IDENTITY, "METHOD,...", "bearer,ticket,resume,cookie,custom")
     ] = None,
     allowed_origins: Annotated[
         str | None, _option("Other sites whose pages may use cookies and tickets.", _IDENTITY, "ORIGIN,...")

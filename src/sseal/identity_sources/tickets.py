@@ -264,12 +264,12 @@ class Tickets:
         return end if identity.expires_at is None else min(end, identity.expires_at)
 
 
-def _foreign(way: str, record: TicketRecord | FamilyRecord, caller: Caller) -> CredentialInvalid:
+def _foreign(auth_method: str, record: TicketRecord | FamilyRecord, caller: Caller) -> CredentialInvalid:
     """Return the refusal of a page that is not the one it was minted for or, minted by a server, is not known."""
     reason = f"from another Origin, {caller.origin or 'which the browser does not name'}"
     if record.origin is None:
         reason += advice(caller.origin)
-    return CredentialInvalid(reason, way=way, kind="origin", subject=record.identity.subject)
+    return CredentialInvalid(reason, auth_method=auth_method, kind="origin", subject=record.identity.subject)
 
 
 def _ticket_key(ticket: str) -> str:

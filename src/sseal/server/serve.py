@@ -272,7 +272,7 @@ def _announce(settings: Settings, address: tuple[Any, ...]) -> None:
         extra={
             "address": f"{'https' if settings.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}",
             "version": version("sseal"),
-            "ways": ", ".join(auth_method for auth_method in hub.credentials if auth_method not in closed),
+            "auth_methods": ", ".join(auth_method for auth_method in hub.credentials if auth_method not in closed),
             "broker": shown(hub.broker),
             "workers": settings.workers,
             "cookie": hub.session_cookie,
