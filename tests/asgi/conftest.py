@@ -15,10 +15,10 @@ from asgi.conformance import problems_of
 from asgi.driver import PATIENCE, SECRET, Block, HandClock, Headers, Reply, Stream, open_stream, parse_blocks, request
 from sseal import Hub, HubSettings, Limits
 
-__all__ = ["Bench"]
+__all__ = ["HubFixture"]
 
 
-class Bench:
+class HubFixture:
     """A hub, its clock, and short words for what the tests do with it."""
 
     def __init__(self, hub: Hub, clock: HandClock) -> None:
@@ -80,13 +80,13 @@ class Bench:
         await self.hub.aclose()
 
 
-MakeBench = Callable[..., Awaitable[Bench]]
+MakeHubFixture = Callable[..., Awaitable[HubFixture]]
 
 
 @pytest.fixture
-async def make_bench() -> AsyncIterator[MakeBench]:
+async def make_fixture() -> AsyncIterator[MakeHubFixture]:
     """Make a started hub with the settings given; ``limits`` is a dict of bounds to change."""
-    made: list[Bench] = []
+    made: list[HubFixture] = []
 
     async def make(
         *,
@@ -94,24 +94,24 @@ async def make_bench() -> AsyncIterator[MakeBench]:
         authorize: Any = None,
         limits: dict[str, Any] | None = None,
         **settings: Any,
-    ) -> Bench:
+    ) -> HubFixture:
         clock = HandClock()
         settings = {"jwt_secret": (SECRET,), "jwt_leeway": 0.0, "handle_signals": False, **settings}
         chosen = HubSettings(**settings, limits=Limits(**(limits or {})))
         hub = Hub(chosen, authenticate=authenticate, authorize=authorize, clock=clock)
         await hub.start()
-        made.append(Bench(hub, clock))
+        made.append(HubFixture(hub, clock))
         return made[-1]
 
     yield make
-    for bench in made:
-        await bench.close()
+    for fixture in made:
+        await fixture.close()
 
 
 @pytest.fixture
-async def bench(make_bench: MakeBench) -> Bench:
+async def fixture(make_fixture: MakeHubFixture) -> HubFixture:
     """Return a hub with one secret and otherwise default settings."""
-    return await make_bench()
+    return await make_fixture()
 
 
 class Wire:
@@ -190,7 +190,7 @@ class Wire:
 class HubServer:
     """A hub behind uvicorn on a free port of loopback."""
 
-    bench: Bench
+    fixture: HubFixture
     port: int
     wires: list[Wire]
 
@@ -216,21 +216,21 @@ MakeServer = Callable[..., Awaitable[HubServer]]
 
 
 @pytest.fixture
-async def make_server(make_bench: MakeBench) -> AsyncIterator[MakeServer]:
+async def make_server(make_fixture: MakeHubFixture) -> AsyncIterator[MakeServer]:
     """Make a hub behind uvicorn, which shares this event loop and nothing else: requests go over sockets."""
     running: list[tuple[uvicorn.Server, asyncio.Task[None], HubServer]] = []
 
     async def make(**settings: Any) -> HubServer:
-        bench = await make_bench(**settings)
+        fixture = await make_fixture(**settings)
         config = uvicorn.Config(
-            bench.hub.asgi, port=0, lifespan="off", log_config=None, access_log=False, ws="none", loop="none"
+            fixture.hub.asgi, port=0, lifespan="off", log_config=None, access_log=False, ws="none", loop="none"
         )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
         async with asyncio.timeout(PATIENCE):
             while not server.started:
                 await asyncio.sleep(0)
-        made = HubServer(bench, server.servers[0].sockets[0].getsockname()[1], [])
+        made = HubServer(fixture, server.servers[0].sockets[0].getsockname()[1], [])
         running.append((server, task, made))
         return made
 
@@ -238,7 +238,7 @@ async def make_server(make_bench: MakeBench) -> AsyncIterator[MakeServer]:
     for server, task, made in running:
         for wire in made.wires:
             await wire.close()
-        await made.bench.hub.drain()
+        await made.fixture.hub.drain()
         server.should_exit = True
         await task
 

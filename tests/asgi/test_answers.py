@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asgi.conftest import Bench, HubServer, MakeBench
+from asgi.conftest import HubFixture, HubServer, MakeHubFixture
 from asgi.driver import ADMIN, STREAM, T0, Reply, bearer
 from test_errors import PHRASES
 
@@ -71,43 +71,43 @@ def check_problem(reply: Reply, status: int, code: str) -> None:
     ids=[f"{r[0]} {r[1]} {r[4]} {r[5]}" for r in REFUSALS],
 )
 async def test_a_refusal_is_a_problem_document(
-    bench: Bench, method: str, path: str, headers: dict[str, str], body: Any, status: int, code: str
+    fixture: HubFixture, method: str, path: str, headers: dict[str, str], body: Any, status: int, code: str
 ) -> None:
     """Status, stable code, and the headers that belong to the status, whichever endpoint (W46)."""
-    check_problem(await bench.ask(method, path, headers, json=body), status, code)
+    check_problem(await fixture.ask(method, path, headers, json=body), status, code)
 
 
-async def test_a_401_says_how_to_authenticate(bench: Bench) -> None:
+async def test_a_401_says_how_to_authenticate(fixture: HubFixture) -> None:
     """RFC 9110 section 11.6.1, and RFC 6750: `invalid_token` only when there was one."""
-    missing = await bench.ask("GET", "/events")
+    missing = await fixture.ask("GET", "/events")
     assert missing.header("www-authenticate") == 'Bearer realm="sseal"'
-    bad = await bench.ask("GET", "/events", {"authorization": "Bearer x"})
+    bad = await fixture.ask("GET", "/events", {"authorization": "Bearer x"})
     assert bad.header("www-authenticate") == 'Bearer realm="sseal", error="invalid_token"'
 
 
-async def test_why_a_token_failed_is_logged_and_not_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_why_a_token_failed_is_logged_and_not_told(fixture: HubFixture, caplog: pytest.LogCaptureFixture) -> None:
     """Wrong key, wrong algorithm, not yet valid, no such form: one answer outside, the reason inside (W46)."""
     tokens = ["x", "a.b.c", bearer(nbf=T0 + 99)["authorization"][7:], bearer()["authorization"][7:-3] + "AAA", ""]
-    replies = [await bench.ask("GET", "/events", {"authorization": f"Bearer {text}"}) for text in tokens]
+    replies = [await fixture.ask("GET", "/events", {"authorization": f"Bearer {text}"}) for text in tokens]
     assert {(reply.status, reply.body) for reply in replies} == {(401, replies[0].body)}
     reasons = {vars(record)["detail"] for record in caplog.records if record.name == "sseal.audit"}
     assert len(reasons) >= 3
     assert not any(text in record.getMessage() for text in tokens[2:4] for record in caplog.records)
 
 
-async def test_no_log_line_holds_a_ticket(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_log_line_holds_a_ticket(fixture: HubFixture, caplog: pytest.LogCaptureFixture) -> None:
     """In path, query or header: what opens a stream is nowhere in our logs (W22)."""
     import logging
 
     caplog.set_level(logging.DEBUG)
-    tickets = [await bench.ticket(bearer()) for _ in range(3)]
-    stream = bench.stream(f"/events/{tickets[0]}")
+    tickets = [await fixture.ticket(bearer()) for _ in range(3)]
+    stream = fixture.stream(f"/events/{tickets[0]}")
     resume = str((await stream.opened()).id)
     await stream.leave()
     for path in (f"/events/{tickets[0]}", f"/events?ticket={tickets[0]}", f"/events/{tickets[1]}?topic=x"):
-        await bench.stream(path).refused()
-    await bench.try_stream("/events", {"last-event-id": resume})
-    await bench.try_stream("/events", {"last-event-id": resume[:25] + "a" + resume[26:]})
+        await fixture.stream(path).refused()
+    await fixture.try_stream("/events", {"last-event-id": resume})
+    await fixture.try_stream("/events", {"last-event-id": resume[:25] + "a" + resume[26:]})
     text = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
     for secret in (*tickets, resume.split("_")[0]):
         assert secret not in text
@@ -134,28 +134,28 @@ METHODS = {
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO", "get"])
 @pytest.mark.parametrize("path", list(METHODS))
-async def test_a_wrong_method_is_405_with_the_right_ones(bench: Bench, path: str, method: str) -> None:
+async def test_a_wrong_method_is_405_with_the_right_ones(fixture: HubFixture, path: str, method: str) -> None:
     """`Allow` lists what the path can do (RFC 9110 section 15.5.6), and nothing else happens."""
-    before = bench.state
+    before = fixture.state
     headers = {**bearer(**ADMIN), **STREAM}
     if method in METHODS[path]:
         if method == "HEAD":
-            assert (await bench.ask(method, path, headers)).status in (200, 401)
+            assert (await fixture.ask(method, path, headers)).status in (200, 401)
         return
-    reply = await bench.ask(method, path, headers, body=b"{}")
+    reply = await fixture.ask(method, path, headers, body=b"{}")
     assert reply.status == 405
     assert set(str(reply.header("allow")).split(", ")) == METHODS[path]
-    assert bench.state == before
+    assert fixture.state == before
 
 
 @pytest.mark.parametrize("path", list(METHODS))
-async def test_head_has_no_body_and_changes_nothing(bench: Bench, path: str) -> None:
+async def test_head_has_no_body_and_changes_nothing(fixture: HubFixture, path: str) -> None:
     """Whatever the answer, HEAD sends the head of it only (W22)."""
-    before = bench.state
-    reply = await bench.ask("HEAD", path, {**bearer(**ADMIN), **STREAM})
+    before = fixture.state
+    reply = await fixture.ask("HEAD", path, {**bearer(**ADMIN), **STREAM})
     assert reply.body == b""
     assert reply.status in (200, 401, 405)
-    assert bench.state[1:] == before[1:]  # readiness may have sent a canary
+    assert fixture.state[1:] == before[1:]  # readiness may have sent a canary
 
 
 @pytest.mark.parametrize(
@@ -177,42 +177,44 @@ async def test_head_has_no_body_and_changes_nothing(bench: Bench, path: str) -> 
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_path_that_is_not_there_is_404_and_never_a_redirect(bench: Bench, path: str, method: str) -> None:
+async def test_a_path_that_is_not_there_is_404_and_never_a_redirect(
+    fixture: HubFixture, path: str, method: str
+) -> None:
     """An EventSource would reconnect to wherever it was sent (W38), and a POST would lose its body."""
-    reply = await bench.ask(method, path, bearer(**ADMIN), json={})
+    reply = await fixture.ask(method, path, bearer(**ADMIN), json={})
     check_problem(reply, 404 if path != "/admin/connections/" else reply.status, reply.json["code"])
     assert reply.status == 404 or path == "/admin/connections/"
     assert reply.header("location") is None
 
 
-async def test_the_trailing_slash_is_the_same_endpoint(bench: Bench) -> None:
+async def test_the_trailing_slash_is_the_same_endpoint(fixture: HubFixture) -> None:
     """`/events/` streams and publishes and never redirects (W38)."""
-    stream = bench.stream("/events/?topic=a", bearer(subscribe=["a"]))
+    stream = fixture.stream("/events/?topic=a", bearer(subscribe=["a"]))
     await stream.opened()
     headers = bearer(publish=["a"])
-    assert (await bench.ask("POST", "/events/", headers, json={"topic": "a", "data": "x"})).status == 201
+    assert (await fixture.ask("POST", "/events/", headers, json={"topic": "a", "data": "x"})).status == 201
     assert (await stream.event("message")).data == "x"
 
 
-async def test_health_needs_no_credential_and_tells_no_secret(bench: Bench) -> None:
+async def test_health_needs_no_credential_and_tells_no_secret(fixture: HubFixture) -> None:
     """What a load balancer asks is open, small, and a 200."""
-    await bench.stream("/events", bearer("secret-subject")).opened()
+    await fixture.stream("/events", bearer("secret-subject")).opened()
     for path in ("/healthz", "/readyz", "/metrics"):
-        reply = await bench.ask("GET", path)
+        reply = await fixture.ask("GET", path)
         assert reply.status == 200, path
         assert b"secret-subject" not in reply.body
 
 
-async def test_a_draining_hub_is_alive_and_not_ready(bench: Bench) -> None:
+async def test_a_draining_hub_is_alive_and_not_ready(fixture: HubFixture) -> None:
     """The load balancer takes it out; the supervisor does not kill it."""
-    await bench.hub.drain()
-    assert (await bench.ask("GET", "/healthz")).status == 200
-    check_problem(await bench.ask("GET", "/readyz"), 503, "draining")
+    await fixture.hub.drain()
+    assert (await fixture.ask("GET", "/healthz")).status == 200
+    check_problem(await fixture.ask("GET", "/readyz"), 503, "draining")
 
 
-async def test_the_head_of_a_stream(bench: Bench) -> None:
+async def test_the_head_of_a_stream(fixture: HubFixture) -> None:
     """No caching, no proxy buffering, no transformation, and the connection is not reused (W33)."""
-    stream = bench.stream("/events", bearer())
+    stream = fixture.stream("/events", bearer())
     await stream.opened()
     assert dict(stream.headers) == {
         "content-type": "text/event-stream",
@@ -225,39 +227,39 @@ async def test_the_head_of_a_stream(bench: Bench) -> None:
     }
 
 
-async def test_the_header_wins_over_the_address(bench: Bench) -> None:
+async def test_the_header_wins_over_the_address(fixture: HubFixture) -> None:
     """`last_event_id=` stays in the URL for ever; on a reconnect the header is newer (W38)."""
     for text in ("one", "two", "three"):
-        await bench.hub.publish("user/alice", text)
-    epoch = bench.hub.position().split("-")[0]
+        await fixture.hub.publish("user/alice", text)
+    epoch = fixture.hub.position().split("-")[0]
     for header, first in ((f"{epoch}-2", "three"), (None, "one")):
         headers = bearer() if header is None else {**bearer(), "last-event-id": header}
-        stream = bench.stream(f"/events?last_event_id={epoch}-0", headers)
+        stream = fixture.stream(f"/events?last_event_id={epoch}-0", headers)
         assert (await stream.opened()).id == (header or f"{epoch}-0")
         assert (await stream.event("message")).data == first
 
 
-async def test_the_opening_names_the_position_the_stream_starts_from(bench: Bench) -> None:
+async def test_the_opening_names_the_position_the_stream_starts_from(fixture: HubFixture) -> None:
     """The one presented, or the head when none was: a stream cut right afterwards loses nothing (W1)."""
-    await bench.hub.publish("user/alice", "one")
-    stream = bench.stream("/events", bearer())
+    await fixture.hub.publish("user/alice", "one")
+    stream = fixture.stream("/events", bearer())
     opening = await stream.opened()
-    assert opening.id == bench.hub.position()
+    assert opening.id == fixture.hub.position()
     await stream.leave()
-    await bench.hub.publish("user/alice", "two")
-    again = bench.stream("/events", {**bearer(), "last-event-id": str(opening.id)})
+    await fixture.hub.publish("user/alice", "two")
+    again = fixture.stream("/events", {**bearer(), "last-event-id": str(opening.id)})
     assert (await again.opened()).id == opening.id
     assert (await again.event("message")).data == "two"
 
 
-async def test_a_mounted_app_that_fails_answers_500_without_details(make_bench: MakeBench) -> None:
+async def test_a_mounted_app_that_fails_answers_500_without_details(make_fixture: MakeHubFixture) -> None:
     """A fault in the app's own function is in the log, not in the answer."""
 
     async def broken(connection: Any) -> None:
         raise RuntimeError("the password is hunter2")
 
-    bench = await make_bench(authenticate=broken)
-    for reply in (await bench.ask("GET", "/events"), await bench.ask("POST", "/auth/sse")):
+    fixture = await make_fixture(authenticate=broken)
+    for reply in (await fixture.ask("GET", "/events"), await fixture.ask("POST", "/auth/sse")):
         check_problem(reply, 500, "internal")
         assert b"hunter2" not in reply.body
 

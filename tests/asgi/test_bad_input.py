@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from asgi.conftest import Bench, MakeBench
+from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import SAME, STREAM, bearer
 from sseal.identity_sources.accounts import Accounts
 
@@ -355,17 +355,17 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def full(request: pytest.FixtureRequest, make_bench: MakeBench, accounts: Path) -> Bench:
+async def full(request: pytest.FixtureRequest, make_fixture: MakeHubFixture, accounts: Path) -> HubFixture:
     """Return a hub that has something of everything; accounts, which cost a hash each, only where one logs in."""
     login = request.node.callspec.params["path"].startswith("/auth/login")
-    bench = await make_bench(
+    fixture = await make_fixture(
         accounts=str(accounts) if login else None, insecure_cookies=True, public_topics=("news/*",)
     )
-    await bench.hub.publish("a", "something")
-    await bench.stream("/events", bearer()).opened()
-    await bench.ticket(bearer())
-    await bench.hub.revoke(jti="somebody")
-    return bench
+    await fixture.hub.publish("a", "something")
+    await fixture.stream("/events", bearer()).opened()
+    await fixture.ticket(bearer())
+    await fixture.hub.revoke(jti="somebody")
+    return fixture
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ async def full(request: pytest.FixtureRequest, make_bench: MakeBench, accounts: 
     ids=[line[0] for line in TABLE],
 )
 async def test_bad_input_is_named_and_changes_nothing(
-    full: Bench, method: str, path: str, who: dict[str, str], body: Any, status: int, code: str, field: str | None
+    full: HubFixture, method: str, path: str, who: dict[str, str], body: Any, status: int, code: str, field: str | None
 ) -> None:
     """Refused, not repaired: the answer says which field, and log, streams, store and revocations are as before."""
     headers = {**STREAM, **who}

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from addresses import ADDRESSES
-from asgi.conftest import Bench, MakeBench
+from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import PATIENCE, Stream, bearer
 from sseal.delivery.node_lease import LEASE
 from sseal.errors import Unavailable
 
-Pair = tuple[Bench, Bench]
+Pair = tuple[HubFixture, HubFixture]
 MakePair = Callable[..., Awaitable[Pair]]
 SHOP = bearer("shop", publish=["**"])
 
@@ -28,26 +28,26 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_pair(make_bench: MakeBench, address: str, monkeypatch: pytest.MonkeyPatch) -> MakePair:
+def make_pair(make_fixture: MakeHubFixture, address: str, monkeypatch: pytest.MonkeyPatch) -> MakePair:
     """Make two hubs on one engine that compare when the test says so."""
     monkeypatch.setattr("sseal.delivery.quotas.EXCHANGE", 1e9)
 
     async def make(**limits: Any) -> Pair:
-        pair = [await make_bench(broker=address, limits=limits) for _ in range(2)]
+        pair = [await make_fixture(broker=address, limits=limits) for _ in range(2)]
         await compare(*pair)
         return pair[0], pair[1]
 
     return make
 
 
-async def compare(*hubs: Bench) -> None:
+async def compare(*hubs: HubFixture) -> None:
     """Let hubs compare what they have counted, each twice, so that all know of all."""
     for _ in range(2):
         for hub in hubs:
             await hub.hub._quotas.exchange()
 
 
-async def opened(hub: Bench, number: int, **options: Any) -> list[Stream]:
+async def opened(hub: HubFixture, number: int, **options: Any) -> list[Stream]:
     """Open streams of alice's, each a moment younger than the one before."""
     streams = []
     for _ in range(number):
@@ -62,7 +62,7 @@ async def ended(stream: Stream) -> Any:
     return (await stream.rest())[-1].json["reason"]
 
 
-async def alive(*hubs: Bench) -> None:
+async def alive(*hubs: HubFixture) -> None:
     """Wait until all hubs have shown that they live since their clocks were turned."""
     async with asyncio.timeout(PATIENCE):
         for hub in hubs:
@@ -174,12 +174,12 @@ async def test_a_hub_that_leaves_takes_its_streams_along(make_pair: MakePair) ->
 
 
 async def test_a_crash_frees_what_a_hub_held(
-    make_bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_fixture: MakeHubFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within a lease; a hub that was only frozen holds its streams again once it is back."""
     monkeypatch.setattr("sseal.delivery.quotas.EXCHANGE", 1e9)
     limits = {"streams_per_subject": 3, "on_too_many": "refuse"}
-    hubs = [await make_bench(broker=f"sqlite:///{tmp_path}/hub.db", limits=limits) for _ in range(2)]
+    hubs = [await make_fixture(broker=f"sqlite:///{tmp_path}/hub.db", limits=limits) for _ in range(2)]
     frozen, two = hubs
     await compare(*hubs)
     await opened(frozen, 2)

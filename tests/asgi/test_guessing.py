@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asgi.conftest import Bench, MakeBench
+from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import SAME, STREAM, Reply, bearer, token
 from sseal.asgi import login_throttle
 from sseal.asgi.login_throttle import FROM_ANYWHERE, Guesses
@@ -18,25 +18,25 @@ from sseal.identity_sources.accounts import Accounts
 
 RIGHT = "correct horse battery"
 LOCAL = {"host": "localhost"}
-Desk = Callable[..., Awaitable[Bench]]
+Desk = Callable[..., Awaitable[HubFixture]]
 
 
 @pytest.fixture
-def make_desk(make_bench: MakeBench, tmp_path: Path) -> Desk:
+def make_desk(make_fixture: MakeHubFixture, tmp_path: Path) -> Desk:
     """Make a hub with an account of alice's, and limits as given."""
 
-    async def make(**limits: Any) -> Bench:
+    async def make(**limits: Any) -> HubFixture:
         path = tmp_path / "accounts.sqlite"
         Accounts(path).add("alice", RIGHT)
-        return await make_bench(accounts=str(path), insecure_cookies=True, limits=limits)
+        return await make_fixture(accounts=str(path), insecure_cookies=True, limits=limits)
 
     return make
 
 
-async def login(bench: Bench, address: str, password: str = "wrong", name: str = "alice") -> Reply:  # noqa: S107
+async def login(fixture: HubFixture, address: str, password: str = "wrong", name: str = "alice") -> Reply:  # noqa: S107
     """Log in from an address."""
     body = {"username": name, "password": password}
-    return await bench.ask("POST", "/auth/login", {**LOCAL, **SAME}, json=body, client=(address, 1))
+    return await fixture.ask("POST", "/auth/login", {**LOCAL, **SAME}, json=body, client=(address, 1))
 
 
 async def test_guesses_are_refused_per_name_and_address_and_per_address(make_desk: Desk) -> None:
@@ -158,7 +158,7 @@ ENDPOINTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", ENDPOINTS)
+@pytest.mark.parametrize("auth_method", ENDPOINTS)
 async def test_refused_credentials_are_counted_on_every_endpoint(make_desk: Desk, auth_method: str) -> None:
     """After so many the address is told to wait, whatever it brings; another address is not concerned."""
     desk = await make_desk(failures_per_minute_per_address=2)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asgi.conftest import Bench, MakeBench
+from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import PATIENCE, SECRET, STREAM, HandClock, Stream, bearer, request
 from redis_servers import RedisServer, redis_server
 from servers import free_port
@@ -33,23 +33,23 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def bench(make_bench: MakeBench, server: RedisServer) -> AsyncIterator[Bench]:
+async def fixture(make_fixture: MakeHubFixture, server: RedisServer) -> AsyncIterator[HubFixture]:
     """Return a hub on it."""
-    bench = await make_bench(broker=server.url, window_count=2)
-    yield bench
+    fixture = await make_fixture(broker=server.url, window_count=2)
+    yield fixture
     server.thaw() if server.process else server.start()
 
 
-async def until_published(bench: Bench, data: str) -> None:
+async def until_published(fixture: HubFixture, data: str) -> None:
     """Publish until the log takes it."""
     async with asyncio.timeout(4 * PATIENCE):
-        while (await bench.ask("POST", "/events", SHOP, json={**EVENT, "data": data, "key": data})).status != 201:
+        while (await fixture.ask("POST", "/events", SHOP, json={**EVENT, "data": data, "key": data})).status != 201:
             await asyncio.sleep(0.05)
 
 
-async def opened(bench: Bench, headers: Any = SHOP) -> tuple[Stream, str]:
+async def opened(fixture: HubFixture, headers: Any = SHOP) -> tuple[Stream, str]:
     """Open a stream; return it and its first id."""
-    stream = bench.stream("/events?topic=room/a", headers)
+    stream = fixture.stream("/events?topic=room/a", headers)
     return stream, str((await stream.opened()).id)
 
 
@@ -57,24 +57,24 @@ async def test_a_hub_starts_before_its_log(tmp_path: Path) -> None:
     """It lives, refuses for now in a way an EventSource survives, and works once the log is there."""
     server = RedisServer(tmp_path / "redis", port=free_port())
     hub = Hub(HubSettings(broker=server.url, jwt_secret=(SECRET,), handle_signals=False), clock=HandClock())
-    bench = Bench(hub, HandClock())
+    fixture = HubFixture(hub, HandClock())
     try:
-        assert (await bench.ask("GET", "/healthz")).status == 200
-        assert (await bench.ask("GET", "/readyz")).status == 503
-        reply = await bench.ask("POST", "/events", SHOP, json=EVENT)
+        assert (await fixture.ask("GET", "/healthz")).status == 200
+        assert (await fixture.ask("GET", "/readyz")).status == 503
+        reply = await fixture.ask("POST", "/events", SHOP, json=EVENT)
         assert (reply.status, reply.json["code"]) == (503, "store_lost")
         assert reply.header("retry-after") is not None
-        assert await bench.try_stream("/events", {**SHOP, **STREAM}) == 503
-        native = bench.stream("/events?ticket=" + "a" * 26, STREAM)
+        assert await fixture.try_stream("/events", {**SHOP, **STREAM}) == 503
+        native = fixture.stream("/events?ticket=" + "a" * 26, STREAM)
         assert (await native.rest())[-1].json == {"reason": "store_lost", "reconnect": True}
         server.start()
         async with asyncio.timeout(4 * PATIENCE):
-            while (await bench.ask("POST", "/events", SHOP, json={**EVENT, "key": "1"})).status != 201:
-                bench.hub._failed = None  # its second of rest is over
+            while (await fixture.ask("POST", "/events", SHOP, json={**EVENT, "key": "1"})).status != 201:
+                fixture.hub._failed = None  # its second of rest is over
                 await asyncio.sleep(0.05)
-        assert (await bench.ask("GET", "/readyz")).status == 200
+        assert (await fixture.ask("GET", "/readyz")).status == 200
     finally:
-        await bench.close()
+        await fixture.close()
         server.end()
 
 
@@ -105,26 +105,28 @@ async def test_why_a_hub_cannot_start_is_told_to_its_operator_alone(
 
 
 @pytest.mark.parametrize("how", ["frozen", "killed"])
-async def test_publishing_is_refused_in_time_and_works_again(bench: Bench, server: RedisServer, how: str) -> None:
+async def test_publishing_is_refused_in_time_and_works_again(
+    fixture: HubFixture, server: RedisServer, how: str
+) -> None:
     """Never a 201 without the log: 503 within two seconds, with Retry-After; on return nothing is lost or doubled."""
-    stream, _ = await opened(bench)
-    await until_published(bench, "before")
+    stream, _ = await opened(fixture)
+    await until_published(fixture, "before")
     server.freeze() if how == "frozen" else server.end(signal.SIGKILL)
     waits = []
     for number in range(3):
         start = time.monotonic()
-        reply = await bench.ask("POST", "/events", SHOP, json={**EVENT, "data": "lost", "key": f"k{number}"})
+        reply = await fixture.ask("POST", "/events", SHOP, json={**EVENT, "data": "lost", "key": f"k{number}"})
         assert reply.status == 503
         assert reply.json["code"] in ("broker_lost", "outcome_unknown")
         assert reply.header("retry-after") is not None
         waits.append(time.monotonic() - start)
     assert min(waits) < ANSWER_WITHIN
-    ready = await bench.ask("GET", "/readyz")
+    ready = await fixture.ask("GET", "/readyz")
     assert ready.status == 503
     assert "no canary has come back since" in ready.json["detail"]
-    assert (await bench.ask("GET", "/healthz")).status == 200
+    assert (await fixture.ask("GET", "/healthz")).status == 200
     server.thaw() if how == "frozen" else server.start()
-    await until_published(bench, "after")
+    await until_published(fixture, "after")
     seen = []
     while (event := await stream.event()).data != "after":
         seen.append((event.type, event.data))
@@ -134,31 +136,33 @@ async def test_publishing_is_refused_in_time_and_works_again(bench: Bench, serve
     assert stream.status == 200
 
 
-async def test_streams_stay_open_and_what_needs_no_history_goes_through(bench: Bench, server: RedisServer) -> None:
+async def test_streams_stay_open_and_what_needs_no_history_goes_through(
+    fixture: HubFixture, server: RedisServer
+) -> None:
     """Heartbeats go on; a new stream is let in, one that missed something the window has not is told to come back."""
-    first, start = await opened(bench)
+    first, start = await opened(fixture)
     for number in range(4):
-        await until_published(bench, str(number))
+        await until_published(fixture, str(number))
     while (await first.event()).data != "3":
         pass  # an acknowledged event may still be on its way to this hub
     server.freeze()
     async with asyncio.timeout(4 * PATIENCE):
-        while bench.node.broker.lost_since is None:
-            await bench.ask("POST", "/events", SHOP, json={**EVENT, "key": "k"})
-    fresh, head = await opened(bench)
+        while fixture.node.broker.lost_since is None:
+            await fixture.ask("POST", "/events", SHOP, json={**EVENT, "key": "k"})
+    fresh, head = await opened(fixture)
     assert fresh.status == 200
-    assert await bench.try_stream("/events?topic=room/a", {**SHOP, "last-event-id": head}) == 200
-    behind = await bench.ask("GET", "/events?topic=room/a", {**SHOP, "last-event-id": start})
+    assert await fixture.try_stream("/events?topic=room/a", {**SHOP, "last-event-id": head}) == 200
+    behind = await fixture.ask("GET", "/events?topic=room/a", {**SHOP, "last-event-id": start})
     assert (behind.status, behind.json["code"]) == (503, "broker_lost")
-    assert len(bench.node.connections) >= 2
+    assert len(fixture.node.connections) >= 2
     server.thaw()
-    await until_published(bench, "after")
+    await until_published(fixture, "after")
     while (event := await fresh.event()).data != "after":
         assert event.data == "x"  # the outcome of that one was unknown
 
 
 async def test_revocations_of_other_hubs_are_heard_before_anything_else(
-    make_bench: MakeBench, server: RedisServer, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    make_fixture: MakeHubFixture, server: RedisServer, fixture: HubFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hub that was away ends revoked streams before it delivers what was published meanwhile (W17)."""
     may_return = asyncio.Event()
@@ -169,10 +173,10 @@ async def test_revocations_of_other_hubs_are_heard_before_anything_else(
             await may_return.wait()
         await connect(link, field)
 
-    away = (bench.node.broker._link, bench.hub._store._link)
+    away = (fixture.node.broker._link, fixture.hub._store._link)
     monkeypatch.setattr(Link, "_connect", held)
-    other = await make_bench(broker=server.url)
-    victim = bench.stream("/events?topic=room/a", bearer("eve", jti="t1", subscribe=["**"]))
+    other = await make_fixture(broker=server.url)
+    victim = fixture.stream("/events?topic=room/a", bearer("eve", jti="t1", subscribe=["**"]))
     await victim.opened()
     server.command("CLIENT", "KILL", "TYPE", "pubsub")
     root = bearer("root", admin=True)

@@ -13,7 +13,7 @@ import schemathesis
 
 import sseal
 from asgi.conformance import _validator, described, problems_of
-from asgi.conftest import Bench, MakeBench
+from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import ADMIN, HUB, SAME, STREAM, Reply, bearer, request
 from sseal.asgi import bodies, openapi
 from sseal.asgi.operations import OPERATIONS
@@ -102,24 +102,24 @@ def test_a_schema_says_what_the_struct_says(name: str, body: Any, good: bool) ->
     assert _validator(f"#/components/schemas/{name}").is_valid(body) is good
 
 
-async def test_every_endpoint_answers_as_the_document_says(make_bench: MakeBench, tmp_path: Path) -> None:
+async def test_every_endpoint_answers_as_the_document_says(make_fixture: MakeHubFixture, tmp_path: Path) -> None:
     """Each operation is asked once with success; status, media type, headers and body are those described."""
     accounts = Accounts(tmp_path / "accounts")
     accounts.add("alice", "correct horse battery")
     accounts.close()
-    bench = await make_bench(accounts=str(tmp_path / "accounts"), insecure_cookies=True)
+    fixture = await make_fixture(accounts=str(tmp_path / "accounts"), insecure_cookies=True)
     page = {"host": "localhost", "origin": "http://localhost"}
     met: set[tuple[str, str]] = set()
 
     async def ask(method: str, path: str, headers: dict[str, str], template: str = "", **options: Any) -> Reply:
         met.add((method, template or path.partition("?")[0]))
-        reply = await bench.ask(method, path, headers, **options)
+        reply = await fixture.ask(method, path, headers, **options)
         assert reply.status < 300, reply
         return reply
 
     async def stream(target: str, headers: dict[str, str], template: str) -> str:
         met.add(("GET", template))
-        opened = bench.stream(target, headers)
+        opened = fixture.stream(target, headers)
         connection = (await opened.opened()).json["connection"]
         assert problems_of("GET", target, dataclasses.replace(opened.reply, body=b"")) == []
         return str(connection)
@@ -173,70 +173,70 @@ def test_a_problem_has_its_extra_fields_only_where_they_mean_something() -> None
     assert (named.field, named.refused) == ("topic", msgspec.UNSET)
 
 
-async def test_it_is_served_to_anybody_and_revalidated(bench: Bench) -> None:
+async def test_it_is_served_to_anybody_and_revalidated(fixture: HubFixture) -> None:
     """Without a credential; a cache asks again, and is told when nothing has changed."""
-    first = await bench.ask("GET", "/openapi.json")
+    first = await fixture.ask("GET", "/openapi.json")
     assert (first.header("cache-control"), first.header("content-type")) == ("no-cache", "application/json")
-    assert first.json == {"servers": [{"url": "/"}], **described_by(bench)}
+    assert first.json == {"servers": [{"url": "/"}], **described_by(fixture)}
     tag = first.header("etag")
     assert tag is not None
     for known in (tag, f'"other", {tag}'):
-        again = await bench.ask("GET", "/openapi.json", {"if-none-match": known})
+        again = await fixture.ask("GET", "/openapi.json", {"if-none-match": known})
         assert (again.status, again.body, again.header("etag")) == (304, b"", tag)
         assert again.header("content-length") is None
-    assert (await bench.ask("GET", "/openapi.json", {"if-none-match": '"other"'})).status == 200
-    head = await bench.ask("HEAD", "/openapi.json")
+    assert (await fixture.ask("GET", "/openapi.json", {"if-none-match": '"other"'})).status == 200
+    head = await fixture.ask("HEAD", "/openapi.json")
     assert (head.status, head.body, head.header("content-length")) == (200, b"", str(len(first.body)))
 
 
-def described_by(bench: Bench) -> Any:
+def described_by(fixture: HubFixture) -> Any:
     """Return the document of a hub as JSON has it."""
-    return msgspec.json.decode(msgspec.json.encode(openapi.document(bench.hub._services)))
+    return msgspec.json.decode(msgspec.json.encode(openapi.document(fixture.hub._services)))
 
 
-async def test_it_is_written_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_written_once(fixture: HubFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first who asks pays for it."""
     written: list[object] = []
     monkeypatch.setattr(openapi, "document", lambda services: written.append(services) or {"openapi": "3.1.0"})
     for _ in range(3):
-        await bench.ask("GET", "/openapi.json")
+        await fixture.ask("GET", "/openapi.json")
     assert len(written) == 1
 
 
-async def test_a_mounted_hub_says_where_it_is(bench: Bench) -> None:
+async def test_a_mounted_hub_says_where_it_is(fixture: HubFixture) -> None:
     """Paths are relative to where the hub is mounted, which each request says anew."""
     for root, url in (("/sse", "/sse"), ("/a/b", "/a/b"), ("", "/")):
-        reply = await bench.ask("GET", f"{root}/openapi.json", root_path=root)
+        reply = await fixture.ask("GET", f"{root}/openapi.json", root_path=root)
         assert reply.json["servers"] == [{"url": url}]
 
 
-async def test_a_hub_with_a_public_address_says_that(make_bench: MakeBench) -> None:
+async def test_a_hub_with_a_public_address_says_that(make_fixture: MakeHubFixture) -> None:
     """What the operator has set counts, wherever the hub is mounted."""
-    bench = await make_bench(public_url="https://hub.example/sse/")
-    reply = await bench.ask("GET", "/x/openapi.json", root_path="/x")
+    fixture = await make_fixture(public_url="https://hub.example/sse/")
+    reply = await fixture.ask("GET", "/x/openapi.json", root_path="/x")
     assert reply.json["servers"] == [{"url": "https://hub.example/sse"}]
 
 
-async def test_any_page_may_read_it_where_the_hub_answers_for_cors(make_bench: MakeBench) -> None:
+async def test_any_page_may_read_it_where_the_hub_answers_for_cors(make_fixture: MakeHubFixture) -> None:
     """Alone, the hub lets tools on other pages read it; mounted, CORS is the app's (W39)."""
-    alone = await make_bench(cors=True, allowed_origins=("https://app.example",))
+    alone = await make_fixture(cors=True, allowed_origins=("https://app.example",))
     for origin, allowed in (("https://docs.example", "*"), ("https://app.example", "https://app.example")):
         reply = await alone.ask("GET", "/openapi.json", {"origin": origin})
         assert reply.header("access-control-allow-origin") == allowed
         other = await alone.ask("GET", "/healthz", {"origin": origin})
         assert other.header("access-control-allow-origin") == (None if allowed == "*" else allowed)
-    mounted = await make_bench()
+    mounted = await make_fixture()
     assert (await mounted.ask("GET", "/openapi.json", {"origin": HUB})).header("access-control-allow-origin") is None
 
 
-async def test_it_can_be_switched_off(make_bench: MakeBench) -> None:
+async def test_it_can_be_switched_off(make_fixture: MakeHubFixture) -> None:
     """With `openapi` off there is nothing at the path."""
-    bench = await make_bench(openapi=False)
-    reply = await request(bench.hub.asgi, "GET", "/openapi.json")
+    fixture = await make_fixture(openapi=False)
+    reply = await request(fixture.hub.asgi, "GET", "/openapi.json")
     assert (reply.status, reply.json["code"]) == (404, "not_found")
 
 
-async def test_only_ways_that_are_open_are_described(make_bench: MakeBench) -> None:
+async def test_only_ways_that_are_open_are_described(make_fixture: MakeHubFixture) -> None:
     """A closed way has no scheme, and no operation asks for it."""
     schemes = {
         frozenset(("bearer", "cookie")): {"bearer", "session"},
@@ -244,7 +244,7 @@ async def test_only_ways_that_are_open_are_described(make_bench: MakeBench) -> N
         frozenset(("ticket", "resume", "bearer")): {"bearer", "ticket", "resume"},
     }
     for auth_methods, expected in schemes.items():
-        made = described_by(await make_bench(credentials=tuple(auth_methods)))
+        made = described_by(await make_fixture(credentials=tuple(auth_methods)))
         assert set(made["components"]["securitySchemes"]) == expected
         used = {
             name
@@ -254,5 +254,5 @@ async def test_only_ways_that_are_open_are_described(make_bench: MakeBench) -> N
             for name in option
         }
         assert used == expected
-    cookie = described_by(await make_bench(cookie_name="app_jwt"))
+    cookie = described_by(await make_fixture(cookie_name="app_jwt"))
     assert cookie["components"]["securitySchemes"]["cookie"]["name"] == "app_jwt"

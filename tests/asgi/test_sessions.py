@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from asgi.conftest import Bench, MakeBench
+from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import HUB, SAME, STREAM, T0, Reply, bearer
 from sseal import Grants
 from sseal.identity_sources.accounts import Accounts
@@ -22,25 +22,25 @@ DAY12 = 12 * 3600
 
 
 @pytest.fixture
-async def desk(make_bench: MakeBench, tmp_path: Path) -> Bench:
+async def desk(make_fixture: MakeHubFixture, tmp_path: Path) -> HubFixture:
     """Return a hub with two accounts and cookies for loopback."""
     path = tmp_path / "accounts.sqlite"
     accounts = Accounts(path, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     for name in ("alice", "bob"):
         accounts.add(name, PASSWORD, grants=Grants(subscribe=("news/*",)))
     accounts.close()
-    return await make_bench(accounts=str(path), insecure_cookies=True)
+    return await make_fixture(accounts=str(path), insecure_cookies=True)
 
 
-async def login(bench: Bench, name: str = "alice", headers: dict[str, str] | None = None, **body: Any) -> Reply:
+async def login(fixture: HubFixture, name: str = "alice", headers: dict[str, str] | None = None, **body: Any) -> Reply:
     """Log in from our own page."""
     content = {"username": name, "password": PASSWORD, **body}
-    return await bench.ask("POST", "/auth/login", {**LOCAL, **SAME, **(headers or {})}, json=content)
+    return await fixture.ask("POST", "/auth/login", {**LOCAL, **SAME, **(headers or {})}, json=content)
 
 
-async def session(bench: Bench, headers: dict[str, str]) -> Reply:
+async def session(fixture: HubFixture, headers: dict[str, str]) -> Reply:
     """Turn a bearer token into a session."""
-    return await bench.ask("POST", "/auth/session", {**LOCAL, **headers})
+    return await fixture.ask("POST", "/auth/session", {**LOCAL, **headers})
 
 
 def attributes(reply: Reply) -> dict[str, str]:
@@ -50,12 +50,12 @@ def attributes(reply: Reply) -> dict[str, str]:
     return found | {part.partition("=")[0].lower(): part.partition("=")[2] for part in rest}
 
 
-Opening = Callable[[Bench], Awaitable[Reply]]
-OPENINGS: list[Opening] = [login, lambda bench: session(bench, bearer(exp=T0 + 10 * 24 * 3600))]
+Opening = Callable[[HubFixture], Awaitable[Reply]]
+OPENINGS: list[Opening] = [login, lambda fixture: session(fixture, bearer(exp=T0 + 10 * 24 * 3600))]
 
 
 @pytest.mark.parametrize("opening", OPENINGS, ids=["login", "session"])
-async def test_on_loopback_the_cookie_says_what_it_is(desk: Bench, opening: Opening) -> None:
+async def test_on_loopback_the_cookie_says_what_it_is(desk: HubFixture, opening: Opening) -> None:
     """`sseal-dev` without Secure, for http on this machine, otherwise as strict (W23)."""
     reply = await opening(desk)
     assert reply.status == 200
@@ -65,10 +65,10 @@ async def test_on_loopback_the_cookie_says_what_it_is(desk: Bench, opening: Open
     assert found == {"": "sseal-dev", "path": "/", "max-age": str(DAY12 + MONTH), "httponly": "", "samesite": "Strict"}
 
 
-async def test_elsewhere_the_cookie_is_bound_to_the_host(make_bench: MakeBench) -> None:
+async def test_elsewhere_the_cookie_is_bound_to_the_host(make_fixture: MakeHubFixture) -> None:
     """`__Host-` needs Secure, Path=/ and no Domain; all are there (W23)."""
-    bench = await make_bench()
-    reply = await bench.ask("POST", "/auth/session", bearer(), scheme="https")
+    fixture = await make_fixture()
+    reply = await fixture.ask("POST", "/auth/session", bearer(), scheme="https")
     found = attributes(reply)
     assert len(found.pop("value")) == 26
     assert found == {
@@ -82,7 +82,7 @@ async def test_elsewhere_the_cookie_is_bound_to_the_host(make_bench: MakeBench) 
 
 
 @pytest.mark.parametrize("host", ["hub.test", "192.168.0.7:8000", "localhost.evil.example", "0.0.0.0:8000"])
-async def test_an_insecure_cookie_is_given_to_loopback_only(desk: Bench, host: str) -> None:
+async def test_an_insecure_cookie_is_given_to_loopback_only(desk: HubFixture, host: str) -> None:
     """A cookie without Secure never goes over a network (W23)."""
     before = desk.state
     for path, body in (("/auth/login", {"username": "alice", "password": PASSWORD}), ("/auth/session", {})):
@@ -93,13 +93,13 @@ async def test_an_insecure_cookie_is_given_to_loopback_only(desk: Bench, host: s
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]", "[::1]:8000", "app.localhost:3000"])
-async def test_every_name_of_this_machine_is_loopback(desk: Bench, host: str) -> None:
+async def test_every_name_of_this_machine_is_loopback(desk: HubFixture, host: str) -> None:
     """Development works on each of them (W23)."""
     assert (await desk.ask("POST", "/auth/session", {**bearer(), "host": host})).status == 200
 
 
 @pytest.mark.parametrize(("exp", "ends"), [(T0 + 100, T0 + 100), (T0 + 10 * 24 * 3600, T0 + DAY12)])
-async def test_a_session_is_capped_by_the_token_that_opened_it(desk: Bench, exp: float, ends: float) -> None:
+async def test_a_session_is_capped_by_the_token_that_opened_it(desk: HubFixture, exp: float, ends: float) -> None:
     """A cookie is no way to outlive a token."""
     reply = await session(desk, bearer(exp=exp))
     assert reply.json["expires_at"] == ends
@@ -111,16 +111,16 @@ async def test_a_session_is_capped_by_the_token_that_opened_it(desk: Bench, exp:
     assert await desk.try_stream("/events", cookie) == 401
 
 
-async def test_a_session_that_is_over_is_a_401_and_not_nobody(make_bench: MakeBench) -> None:
+async def test_a_session_that_is_over_is_a_401_and_not_nobody(make_fixture: MakeHubFixture) -> None:
     """The cookie outlives its session by a month, so the tab learns that it is over (W16)."""
-    bench = await make_bench(insecure_cookies=True, public_topics=("news/*",))
-    cookie = {"cookie": (await session(bench, bearer())).cookie, **SAME}
-    await bench.turn(3600)
-    reply = await bench.stream("/events?anonymous=1&topic=news/a", cookie).refused()
+    fixture = await make_fixture(insecure_cookies=True, public_topics=("news/*",))
+    cookie = {"cookie": (await session(fixture, bearer())).cookie, **SAME}
+    await fixture.turn(3600)
+    reply = await fixture.stream("/events?anonymous=1&topic=news/a", cookie).refused()
     assert reply.status == 401
 
 
-async def test_a_login_is_who_the_account_says(desk: Bench) -> None:
+async def test_a_login_is_who_the_account_says(desk: HubFixture) -> None:
     """Subject and grants are the account's."""
     cookie = {"cookie": (await login(desk)).cookie, **SAME}
     stream = desk.stream("/events?topic=news/a", cookie)
@@ -129,7 +129,7 @@ async def test_a_login_is_who_the_account_says(desk: Bench) -> None:
 
 
 @pytest.mark.parametrize(("name", "password"), [("alice", "wrong password"), ("nobody", PASSWORD), ("Alice", PASSWORD)])
-async def test_a_login_that_fails_says_nothing(desk: Bench, name: str, password: str) -> None:
+async def test_a_login_that_fails_says_nothing(desk: HubFixture, name: str, password: str) -> None:
     """Unknown name and wrong password have one answer, and no cookie."""
     replies = [await login(desk, name, password=password), await login(desk, "somebody", password="nothing right")]
     assert [reply.status for reply in replies] == [401, 401]
@@ -137,7 +137,7 @@ async def test_a_login_that_fails_says_nothing(desk: Bench, name: str, password:
     assert replies[0].header("set-cookie") is None
 
 
-async def test_a_login_rotates_the_session(desk: Bench) -> None:
+async def test_a_login_rotates_the_session(desk: HubFixture) -> None:
     """A value planted before the login, or left from the last one, is not the session afterwards (W12)."""
     old = await login(desk)
     new = await login(desk, headers={"cookie": old.cookie})
@@ -149,7 +149,7 @@ async def test_a_login_rotates_the_session(desk: Bench) -> None:
 
 
 @pytest.mark.parametrize("path", ["login", "session"])
-async def test_a_login_of_somebody_else_ends_what_the_last_one_had_open(desk: Bench, path: str) -> None:
+async def test_a_login_of_somebody_else_ends_what_the_last_one_had_open(desk: HubFixture, path: str) -> None:
     """On a shared machine bob's login is alice's logout: her streams and tickets end (W17)."""
     alice = await login(desk)
     headers = {"cookie": alice.cookie, **SAME}
@@ -164,7 +164,7 @@ async def test_a_login_of_somebody_else_ends_what_the_last_one_had_open(desk: Be
     assert await desk.try_stream(f"/events?ticket={ticket}") == 401
 
 
-async def test_a_logout_after_a_second_login_ends_the_streams_of_the_first(desk: Bench) -> None:
+async def test_a_logout_after_a_second_login_ends_the_streams_of_the_first(desk: HubFixture) -> None:
     """Logging in again does not detach what was open before from the logout (W17)."""
     first = await login(desk)
     stream = desk.stream("/events", {"cookie": first.cookie, **SAME})
@@ -175,7 +175,7 @@ async def test_a_logout_after_a_second_login_ends_the_streams_of_the_first(desk:
     assert (await stream.rest())[-1].type == "bye"
 
 
-async def test_a_logout_with_a_short_renewal_ends_the_whole_login_for_good(desk: Bench) -> None:
+async def test_a_logout_with_a_short_renewal_ends_the_whole_login_for_good(desk: HubFixture) -> None:
     """A session renewed by a short credential, expired or not, still logs out what the long one opened (W17)."""
     first = await session(desk, bearer("alice", exp=T0 + 3600))
     ticket = await desk.ticket({"cookie": first.cookie, "origin": HUB})
@@ -191,7 +191,7 @@ async def test_a_logout_with_a_short_renewal_ends_the_whole_login_for_good(desk:
     assert await desk.try_stream(f"/events?ticket={ticket}", {"last-event-id": last}) == 401
 
 
-async def test_many_logins_in_a_row_keep_the_tabs_and_one_logout_ends_them(desk: Bench) -> None:
+async def test_many_logins_in_a_row_keep_the_tabs_and_one_logout_ends_them(desk: HubFixture) -> None:
     """However often the same person logs in again, the tabs go on until the logout (W12, W17)."""
     reply = await login(desk)
     for _ in range(7):
@@ -202,7 +202,7 @@ async def test_many_logins_in_a_row_keep_the_tabs_and_one_logout_ends_them(desk:
     assert desk.node.connections == {}
 
 
-async def test_a_logout_ends_all_that_came_of_the_session(desk: Bench) -> None:
+async def test_a_logout_ends_all_that_came_of_the_session(desk: HubFixture) -> None:
     """Cookie, its streams, its tickets, streams of its tickets, and their resume tokens (W17)."""
     cookie = {"cookie": (await login(desk)).cookie, "origin": HUB}
     other = await login(desk)
@@ -231,14 +231,14 @@ async def test_a_logout_ends_all_that_came_of_the_session(desk: Bench) -> None:
     assert (await elsewhere.event("message")).data == "hello"
 
 
-async def test_a_session_dies_with_the_token_that_opened_it(desk: Bench) -> None:
+async def test_a_session_dies_with_the_token_that_opened_it(desk: HubFixture) -> None:
     """Revoke the token, and the cookie it bought is worth nothing (W17)."""
     cookie = {"cookie": (await session(desk, bearer(jti="j1"))).cookie, **SAME}
     await desk.hub.revoke(jti="j1")
     assert await desk.try_stream("/events", cookie) == 401
 
 
-async def test_who_has_no_session_cannot_log_out(desk: Bench) -> None:
+async def test_who_has_no_session_cannot_log_out(desk: HubFixture) -> None:
     """A bearer token is not ended by this endpoint, and an unknown cookie is cleared all the same."""
     assert (await desk.ask("DELETE", "/auth/session", {**bearer(), **SAME})).status == 401
     reply = await desk.ask("DELETE", "/auth/session", {"cookie": "sseal-dev=" + "a" * 26, **SAME})
@@ -246,7 +246,7 @@ async def test_who_has_no_session_cannot_log_out(desk: Bench) -> None:
 
 
 @pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", None])
-async def test_a_foreign_form_cannot_log_anybody_in(desk: Bench, media: str | None) -> None:
+async def test_a_foreign_form_cannot_log_anybody_in(desk: HubFixture, media: str | None) -> None:
     """Login CSRF: a text/plain form can hold JSON, from our own page or another (W12)."""
     body = json.dumps({"username": "bob", "password": PASSWORD}).encode()
     headers = {**LOCAL} if media is None else {**LOCAL, "content-type": media}
@@ -256,19 +256,19 @@ async def test_a_foreign_form_cannot_log_anybody_in(desk: Bench, media: str | No
         assert reply.header("set-cookie") is None
 
 
-async def test_login_is_not_there_without_accounts(bench: Bench) -> None:
+async def test_login_is_not_there_without_accounts(fixture: HubFixture) -> None:
     """A hub without accounts has nothing to log in to."""
-    reply = await bench.ask("POST", "/auth/login", SAME, json={"username": "a", "password": "b"})
+    reply = await fixture.ask("POST", "/auth/login", SAME, json={"username": "a", "password": "b"})
     assert reply.status == 404
 
 
-async def test_a_session_cookie_needs_no_stream_header(desk: Bench) -> None:
+async def test_a_session_cookie_needs_no_stream_header(desk: HubFixture) -> None:
     """A cookie stream is opened by whatever asks from our own page."""
     cookie = {"cookie": (await login(desk)).cookie, **SAME, **STREAM}
     assert await desk.try_stream("/events", cookie) == 200
 
 
-async def test_logins_are_sessions_like_others_and_as_limited(make_bench: MakeBench, tmp_path: Path) -> None:
+async def test_logins_are_sessions_like_others_and_as_limited(make_fixture: MakeHubFixture, tmp_path: Path) -> None:
     """Whoever knows a password fills neither the store with sessions nor every hub with revocations of them."""
     path = tmp_path / "accounts.sqlite"
     accounts = Accounts(path, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
@@ -276,10 +276,10 @@ async def test_logins_are_sessions_like_others_and_as_limited(make_bench: MakeBe
         accounts.add(name, PASSWORD)
     accounts.close()
     limits = {"sessions_per_minute_per_subject": 2}
-    bench = await make_bench(accounts=str(path), insecure_cookies=True, limits=limits)
-    replies = [await login(bench) for _ in range(4)]
+    fixture = await make_fixture(accounts=str(path), insecure_cookies=True, limits=limits)
+    replies = [await login(fixture) for _ in range(4)]
     assert [reply.status for reply in replies] == [200, 200, 429, 429]
     assert replies[-1].header("ratelimit-policy") == '"sessions-per-subject";q=2;w=60'
-    assert (await login(bench, "bob")).status == 200
-    bench.clock.turn(60)
-    assert (await login(bench)).status == 200
+    assert (await login(fixture, "bob")).status == 200
+    fixture.clock.turn(60)
+    assert (await login(fixture)).status == 200

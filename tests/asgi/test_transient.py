@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asgi.conftest import Bench, HubServer, MakeBench
+from asgi.conftest import HubFixture, HubServer, MakeHubFixture
 from asgi.driver import SAME, STREAM, Reply, bearer, parse_blocks
 from sseal import Identity
 from sseal.errors import Unavailable
@@ -17,7 +17,7 @@ CAUSES = ["draining", "full", "full-address", "rate-address", "rate-subject"]
 FETCH = [{"accept": "text/event-stream, application/json"}, {"accept": "*/*"}, {"accept": "text/event-stream;q=1"}]
 
 
-async def busy(make_bench: MakeBench, cause: str) -> tuple[Bench, dict[str, str]]:
+async def busy(make_fixture: MakeHubFixture, cause: str) -> tuple[HubFixture, dict[str, str]]:
     """Return a hub that refuses for this cause, and a cookie of alice's."""
     limits: dict[str, Any] = {
         "full": {"streams": 1},
@@ -25,13 +25,13 @@ async def busy(make_bench: MakeBench, cause: str) -> tuple[Bench, dict[str, str]
         "rate-address": {"connects_per_minute_per_address": 1},
         "rate-subject": {"connects_per_minute_per_subject": 1},
     }.get(cause, {})
-    bench = await make_bench(insecure_cookies=True, limits=limits)
-    reply = await bench.ask("POST", "/auth/session", {**bearer(), "host": "localhost"})
-    stream = bench.stream("/events", bearer())
+    fixture = await make_fixture(insecure_cookies=True, limits=limits)
+    reply = await fixture.ask("POST", "/auth/session", {**bearer(), "host": "localhost"})
+    stream = fixture.stream("/events", bearer())
     await stream.opened()
     if cause == "draining":
-        await bench.hub.drain()
-    return bench, {"cookie": reply.cookie, **SAME}
+        await fixture.hub.drain()
+    return fixture, {"cookie": reply.cookie, **SAME}
 
 
 def check_farewell(reply: Reply, code: str) -> None:
@@ -48,10 +48,10 @@ def check_farewell(reply: Reply, code: str) -> None:
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-async def test_a_native_client_is_refused_by_a_stream_it_survives(make_bench: MakeBench, cause: str) -> None:
+async def test_a_native_client_is_refused_by_a_stream_it_survives(make_fixture: MakeHubFixture, cause: str) -> None:
     """200, a jittered reconnection time, `bye`, the end, and no id: its cursor stays what it was (W35)."""
-    bench, cookie = await busy(make_bench, cause)
-    replies = [await bench.stream("/events", cookie).refused() for _ in range(8)]
+    fixture, cookie = await busy(make_fixture, cause)
+    replies = [await fixture.stream("/events", cookie).refused() for _ in range(8)]
     for reply in replies:
         check_farewell(reply, cause.split("-")[0])
     assert len({reply.body for reply in replies}) > 1  # jittered
@@ -59,10 +59,10 @@ async def test_a_native_client_is_refused_by_a_stream_it_survives(make_bench: Ma
 
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.parametrize("headers", [*FETCH, {"accept": "text/event-stream", **bearer()}], ids=str)
-async def test_a_fetch_client_gets_a_status(make_bench: MakeBench, cause: str, headers: dict[str, str]) -> None:
+async def test_a_fetch_client_gets_a_status(make_fixture: MakeHubFixture, cause: str, headers: dict[str, str]) -> None:
     """Who can read a status gets 429 or 503 with Retry-After (W35)."""
-    bench, cookie = await busy(make_bench, cause)
-    reply = await bench.stream("/events", {**cookie, **headers}).refused()
+    fixture, cookie = await busy(make_fixture, cause)
+    reply = await fixture.stream("/events", {**cookie, **headers}).refused()
     assert reply.status == (503 if cause in ("draining", "full") else 429)
     assert reply.json["code"] == cause.split("-")[0]
     assert int(str(reply.header("retry-after"))) >= 1
@@ -71,43 +71,43 @@ async def test_a_fetch_client_gets_a_status(make_bench: MakeBench, cause: str, h
 
 @pytest.mark.parametrize("cause", [cause for cause in CAUSES if cause != "rate-subject"])
 @pytest.mark.parametrize("form", ["/events?ticket={}", "/events/{}"])
-async def test_a_refused_ticket_is_not_spent(make_bench: MakeBench, cause: str, form: str) -> None:
+async def test_a_refused_ticket_is_not_spent(make_fixture: MakeHubFixture, cause: str, form: str) -> None:
     """It lives 120 s from then on, because the browser obeys `retry` (W35)."""
-    bench, _ = await busy(make_bench, cause)
-    ticket = await bench.ticket(bearer("bob"))
-    bench.clock.turn(15)
-    check_farewell(await bench.stream(form.format(ticket)).refused(), cause.split("-")[0])
-    bench.clock.turn(119)
-    redeemed = await bench.hub._tickets.redeem(ticket, *_caller(bench))
+    fixture, _ = await busy(make_fixture, cause)
+    ticket = await fixture.ticket(bearer("bob"))
+    fixture.clock.turn(15)
+    check_farewell(await fixture.stream(form.format(ticket)).refused(), cause.split("-")[0])
+    fixture.clock.turn(119)
+    redeemed = await fixture.hub._tickets.redeem(ticket, *_caller(fixture))
     assert redeemed.identity.subject == "bob"
 
 
-def _caller(bench: Bench) -> tuple[Any, Any]:
+def _caller(fixture: HubFixture) -> tuple[Any, Any]:
     from sseal.auth.origin import Caller
 
-    return Caller(origin=None, own=None, fetch_site=None), bench.hub._services.origins
+    return Caller(origin=None, own=None, fetch_site=None), fixture.hub._services.origins
 
 
-async def test_a_refused_ticket_is_good_when_there_is_room_again(make_bench: MakeBench) -> None:
+async def test_a_refused_ticket_is_good_when_there_is_room_again(make_fixture: MakeHubFixture) -> None:
     """The whole turn: full, told to wait, room, in (W35)."""
-    bench = await make_bench(limits={"streams": 1})
-    first = bench.stream("/events", bearer())
+    fixture = await make_fixture(limits={"streams": 1})
+    first = fixture.stream("/events", bearer())
     await first.opened()
-    ticket = await bench.ticket(bearer("bob"))
-    check_farewell(await bench.stream(f"/events?ticket={ticket}").refused(), "full")
+    ticket = await fixture.ticket(bearer("bob"))
+    check_farewell(await fixture.stream(f"/events?ticket={ticket}").refused(), "full")
     await first.leave()
-    await bench.turn(60)
-    assert (await bench.stream(f"/events?ticket={ticket}").opened()).json["subject"] == "bob"
+    await fixture.turn(60)
+    assert (await fixture.stream(f"/events?ticket={ticket}").opened()).json["subject"] == "bob"
 
 
-async def test_a_fresh_ticket_is_not_counted_twice(make_bench: MakeBench) -> None:
+async def test_a_fresh_ticket_is_not_counted_twice(make_fixture: MakeHubFixture) -> None:
     """Minting was counted, so the subject's rate of connects does not refuse what was just given out (W35)."""
-    bench = await make_bench(limits={"connects_per_minute_per_subject": 1})
+    fixture = await make_fixture(limits={"connects_per_minute_per_subject": 1})
     for _ in range(3):
-        assert await bench.try_stream(f"/events?ticket={await bench.ticket(bearer())}") == 200
+        assert await fixture.try_stream(f"/events?ticket={await fixture.ticket(bearer())}") == 200
 
 
-async def test_what_fails_for_now_after_the_ticket_was_redeemed_spends_nothing(make_bench: MakeBench) -> None:
+async def test_what_fails_for_now_after_the_ticket_was_redeemed_spends_nothing(make_fixture: MakeHubFixture) -> None:
     """The app's own check cannot answer just now: told to wait, and the same ticket is good later (W35)."""
     fails = [False]
 
@@ -116,24 +116,24 @@ async def test_what_fails_for_now_after_the_ticket_was_redeemed_spends_nothing(m
             raise Unavailable("the database is down", code="database")
         return True
 
-    bench = await make_bench(authorize=authorize)
-    ticket = await bench.ticket(bearer())
+    fixture = await make_fixture(authorize=authorize)
+    ticket = await fixture.ticket(bearer())
     fails[0] = True
     for _ in range(2):
-        check_farewell(await bench.stream(f"/events?ticket={ticket}").refused(), "database")
+        check_farewell(await fixture.stream(f"/events?ticket={ticket}").refused(), "database")
     fails[0] = False
-    await bench.turn(100)
-    stream = bench.stream(f"/events?ticket={ticket}")
+    await fixture.turn(100)
+    stream = fixture.stream(f"/events?ticket={ticket}")
     opening = await stream.opened()
     await stream.leave()
     fails[0] = True
     headers = {"last-event-id": str(opening.id)}
-    check_farewell(await bench.stream(f"/events?ticket={ticket}", headers).refused(), "database")
+    check_farewell(await fixture.stream(f"/events?ticket={ticket}", headers).refused(), "database")
     fails[0] = False
-    await bench.stream(f"/events?ticket={ticket}", headers).opened()
+    await fixture.stream(f"/events?ticket={ticket}", headers).opened()
 
 
-async def test_a_hub_that_starts_to_drain_meanwhile_spends_no_ticket(make_bench: MakeBench) -> None:
+async def test_a_hub_that_starts_to_drain_meanwhile_spends_no_ticket(make_fixture: MakeHubFixture) -> None:
     """Drained between the first look and the last: the ticket is good for the next hub (W34, W35)."""
     reached, go = asyncio.Event(), asyncio.Event()
     slow = [False]
@@ -144,63 +144,63 @@ async def test_a_hub_that_starts_to_drain_meanwhile_spends_no_ticket(make_bench:
             await go.wait()
         return True
 
-    bench = await make_bench(authorize=authorize)
-    ticket = await bench.ticket(bearer())
+    fixture = await make_fixture(authorize=authorize)
+    ticket = await fixture.ticket(bearer())
     slow[0] = True
-    stream = bench.stream(f"/events?ticket={ticket}")
+    stream = fixture.stream(f"/events?ticket={ticket}")
     await reached.wait()
-    await bench.hub.drain()
+    await fixture.hub.drain()
     go.set()
     check_farewell(await stream.refused(), "draining")
-    assert (await bench.hub._tickets.redeem(ticket, *_caller(bench))).identity.subject == "alice"
-    assert bench.node.topic_count == 0
+    assert (await fixture.hub._tickets.redeem(ticket, *_caller(fixture))).identity.subject == "alice"
+    assert fixture.node.topic_count == 0
 
 
 @pytest.mark.parametrize("status", [401, 403, 400])
-async def test_a_refusal_for_good_is_a_status_for_native_clients_too(bench: Bench, status: int) -> None:
+async def test_a_refusal_for_good_is_a_status_for_native_clients_too(fixture: HubFixture, status: int) -> None:
     """A 200 with an in-band error would make an EventSource loop for ever."""
     path = {401: "/events", 403: "/events?topic=x", 400: "/events?topic="}[status]
     headers = {"cookie": "__Host-sseal=" + "a" * 26, **SAME} if status == 401 else {}
     if status != 401:
-        reply = await bench.ask("POST", "/auth/session", bearer())
+        reply = await fixture.ask("POST", "/auth/session", bearer())
         headers = {"cookie": reply.cookie, **SAME}
-    reply = await bench.stream(path, headers).refused()
+    reply = await fixture.stream(path, headers).refused()
     assert reply.status == status
 
 
-async def test_a_rate_of_tickets_is_429(make_bench: MakeBench) -> None:
+async def test_a_rate_of_tickets_is_429(make_fixture: MakeHubFixture) -> None:
     """A page that mints in a loop is told when to come back; its neighbours are not."""
-    bench = await make_bench(limits={"tickets_per_minute_per_subject": 2})
-    statuses = [(await bench.ask("POST", "/auth/sse", bearer())).status for _ in range(3)]
+    fixture = await make_fixture(limits={"tickets_per_minute_per_subject": 2})
+    statuses = [(await fixture.ask("POST", "/auth/sse", bearer())).status for _ in range(3)]
     assert statuses == [201, 201, 429]
-    reply = await bench.ask("POST", "/auth/sse", bearer())
+    reply = await fixture.ask("POST", "/auth/sse", bearer())
     assert reply.header("retry-after") == "60"
     assert reply.header("ratelimit-policy") == '"tickets-per-subject";q=2;w=60'
     assert reply.header("ratelimit") == '"tickets-per-subject";r=0;t=60'
-    bench.clock.turn(59.5)
-    assert (await bench.ask("POST", "/auth/sse", bearer())).header("ratelimit") == '"tickets-per-subject";r=0;t=1'
-    bench.clock.turn(1.0)
-    assert (await bench.ask("POST", "/auth/sse", bearer())).status == 201
-    assert (await bench.ask("POST", "/auth/sse", bearer("bob"))).status == 201
+    fixture.clock.turn(59.5)
+    assert (await fixture.ask("POST", "/auth/sse", bearer())).header("ratelimit") == '"tickets-per-subject";r=0;t=1'
+    fixture.clock.turn(1.0)
+    assert (await fixture.ask("POST", "/auth/sse", bearer())).status == 201
+    assert (await fixture.ask("POST", "/auth/sse", bearer("bob"))).status == 201
 
 
 @pytest.mark.parametrize(("first", "second"), [(("a/b", "c"), ("a", "b/c")), (("", "a/b"), ("a", "b"))])
 async def test_one_subject_cannot_use_up_the_rate_of_another(
-    make_bench: MakeBench, first: tuple[str, str], second: tuple[str, str]
+    make_fixture: MakeHubFixture, first: tuple[str, str], second: tuple[str, str]
 ) -> None:
     """Issuer and subject that only read alike when joined are counted apart."""
-    bench = await make_bench(limits={"tickets_per_minute_per_subject": 1})
+    fixture = await make_fixture(limits={"tickets_per_minute_per_subject": 1})
     for issuer, subject in (first, second):
         headers = bearer(subject, iss=issuer or None)
-        assert (await bench.ask("POST", "/auth/sse", headers)).status == 201
+        assert (await fixture.ask("POST", "/auth/sse", headers)).status == 201
 
 
-async def test_drained_streams_are_told_to_come_back(bench: Bench) -> None:
+async def test_drained_streams_are_told_to_come_back(fixture: HubFixture) -> None:
     """`bye` with `reconnect: true` and a jittered time, so that they do not come as one wave (W34)."""
-    streams = [bench.stream("/events", bearer(f"u{i}")) for i in range(20)]
+    streams = [fixture.stream("/events", bearer(f"u{i}")) for i in range(20)]
     for stream in streams:
         await stream.opened()
-    await bench.hub.drain()
+    await fixture.hub.drain()
     waits = set()
     for stream in streams:
         last = await stream.rest()
@@ -208,7 +208,7 @@ async def test_drained_streams_are_told_to_come_back(bench: Bench) -> None:
         assert last[1].json == {"reason": "draining", "reconnect": True}
         waits.add(last[0].fields["retry"])
     assert len(waits) > 5
-    assert not bench.node.connections
+    assert not fixture.node.connections
 
 
 async def test_a_full_hub_over_a_socket(make_server: Any) -> None:
@@ -216,7 +216,7 @@ async def test_a_full_hub_over_a_socket(make_server: Any) -> None:
     server: HubServer = await make_server(limits={"streams": 1})
     holder = await server.send("GET", "/events", {**bearer(), **STREAM})
     await holder.event()
-    ticket = await server.bench.ticket(bearer("bob"))
+    ticket = await server.fixture.ticket(bearer("bob"))
     native = await server.send("GET", f"/events?ticket={ticket}", STREAM)
     assert native.status == 200
     assert [block.type for block in await native.rest()] == ["bye"]

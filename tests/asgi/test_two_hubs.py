@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from addresses import ADDRESSES
-from asgi.conftest import Bench, MakeBench
+from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import ADMIN, HUB, PATIENCE, Stream, bearer
 from sseal.delivery import node_rpc as rpc
 from sseal.errors import Unavailable
 
-Pair = tuple[Bench, Bench]
+Pair = tuple[HubFixture, HubFixture]
 SHOP = bearer("shop", publish=["**"], subscribe=["**"])
 ROOT = bearer(**ADMIN)
 TAB = {"origin": HUB, "sec-fetch-site": "same-origin"}
@@ -31,11 +31,11 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-async def pair(make_bench: MakeBench, address: str, monkeypatch: pytest.MonkeyPatch) -> Pair:
+async def pair(make_fixture: MakeHubFixture, address: str, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """Return two hubs on one engine, which are patient with each other: the machine may be busy."""
     monkeypatch.setattr(rpc, "PATIENCE", 10.0)
     settings = {"broker": address}
-    return await make_bench(**settings), await make_bench(**settings)
+    return await make_fixture(**settings), await make_fixture(**settings)
 
 
 async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
@@ -47,16 +47,16 @@ async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
             await asyncio.sleep(0.01)
 
 
-async def publish(bench: Bench, topic: str, data: str, **fields: object) -> str:
+async def publish(fixture: HubFixture, topic: str, data: str, **fields: object) -> str:
     """Publish over HTTP and return the id."""
-    reply = await bench.ask("POST", "/events", SHOP, json={"topic": topic, "data": data, **fields})
+    reply = await fixture.ask("POST", "/events", SHOP, json={"topic": topic, "data": data, **fields})
     assert reply.status == 201, reply.body
     return str(reply.json["ids"][0])
 
 
-async def opened(bench: Bench, target: str, headers: Any = ()) -> tuple[Stream, dict[str, Any], str]:
+async def opened(fixture: HubFixture, target: str, headers: Any = ()) -> tuple[Stream, dict[str, Any], str]:
     """Open a stream; return it, what its auth event says, and its first id."""
-    stream = bench.stream(target, headers)
+    stream = fixture.stream(target, headers)
     event = await stream.opened()
     return stream, event.json, str(event.id)
 
@@ -157,12 +157,12 @@ async def test_revocations_that_cannot_be_read_are_asked_for_until_they_can(pair
     await until(lambda: _hears(two))
 
 
-async def _deaf(bench: Bench) -> bool:
-    return bench.node.revocations_stale_since is not None
+async def _deaf(fixture: HubFixture) -> bool:
+    return fixture.node.revocations_stale_since is not None
 
 
-async def _hears(bench: Bench) -> bool:
-    return bench.node.revocations_stale_since is None
+async def _hears(fixture: HubFixture) -> bool:
+    return fixture.node.revocations_stale_since is None
 
 
 async def test_a_revocation_that_cannot_be_kept_ends_its_streams_here_all_the_same(pair: Pair) -> None:
@@ -179,10 +179,10 @@ async def test_a_revocation_that_cannot_be_kept_ends_its_streams_here_all_the_sa
     assert await one.try_stream("/events", bearer(jti="t1")) == 401
 
 
-async def test_sessions_are_limited_at_all_hubs_together(make_bench: MakeBench, address: str) -> None:
+async def test_sessions_are_limited_at_all_hubs_together(make_fixture: MakeHubFixture, address: str) -> None:
     """Each may become a revocation that every hub has to remember."""
     limits = {"sessions_per_minute_per_subject": 3}
-    hubs = [await make_bench(broker=address, limits=limits) for _ in range(2)]
+    hubs = [await make_fixture(broker=address, limits=limits) for _ in range(2)]
     statuses = [(await hubs[n % 2].ask("POST", "/auth/session", {**bearer(), **TAB}, json={})).status for n in range(5)]
     assert statuses == [200, 200, 200, 429, 429]
 
@@ -212,7 +212,7 @@ async def test_a_session_is_one_everywhere_and_logging_out_ends_its_streams(pair
 
 
 async def test_a_revocation_reaches_every_hub_and_every_later_one(
-    pair: Pair, make_bench: MakeBench, address: str
+    pair: Pair, make_fixture: MakeHubFixture, address: str
 ) -> None:
     """Streams of the other hub end, its connects are refused, and a hub that starts later knows it too (W17)."""
     one, two = pair
@@ -221,7 +221,7 @@ async def test_a_revocation_reaches_every_hub_and_every_later_one(
     assert reply.status == 201, reply.body
     assert (await stream.rest())[-1].json["reason"] == "revoked"
     assert await two.try_stream("/events", bearer(jti="t1")) == 401
-    third = await make_bench(broker=address)
+    third = await make_fixture(broker=address)
     assert await third.try_stream("/events", bearer(jti="t1")) == 401
 
 
@@ -308,14 +308,16 @@ async def _silent(command: object) -> None:
     """Do nothing."""
 
 
-async def test_guesses_at_a_password_are_counted_together(make_bench: MakeBench, address: str, tmp_path: Path) -> None:
+async def test_guesses_at_a_password_are_counted_together(
+    make_fixture: MakeHubFixture, address: str, tmp_path: Path
+) -> None:
     """Somebody whom a load balancer sends to another hub each time has no more guesses for it."""
     settings = {
         "broker": address,
         "accounts": str(tmp_path / "accounts.db"),
         "limits": {"logins_per_minute_per_user": 3},
     }
-    hubs = [await make_bench(**settings) for _ in range(2)]
+    hubs = [await make_fixture(**settings) for _ in range(2)]
     body = {"username": "alice", "password": "guess"}
     statuses = [(await hubs[n % 2].ask("POST", "/auth/login", TAB, json=body)).status for n in range(5)]
     assert statuses == [401, 401, 401, 429, 429]
@@ -337,22 +339,22 @@ async def test_positions_are_those_of_one_log(pair: Pair) -> None:
     assert (await stream.event("message")).data in ("before", "after")
 
 
-async def _caught_up(one: Bench, other: Bench) -> str | None:
+async def _caught_up(one: HubFixture, other: HubFixture) -> str | None:
     del other
     return one.hub.position()
 
 
 async def test_a_session_survives_a_restart_when_only_the_log_is_in_memory(
-    make_bench: MakeBench, tmp_path: Path
+    make_fixture: MakeHubFixture, tmp_path: Path
 ) -> None:
     """`serve` keeps sessions, families and revocations in a file even when the log is memory (W15)."""
     settings = {"store": f"sqlite:///{tmp_path}/store.db"}
-    one = await make_bench(**settings)
+    one = await make_fixture(**settings)
     reply = await one.ask("POST", "/auth/session", {**bearer(), **TAB}, json={})
     cookie = {"cookie": str(reply.header("set-cookie")).partition(";")[0], **TAB}
     assert (await one.ask("POST", "/admin/revocations", ROOT, json={"jti": "t1"})).status == 201
     await one.close()
-    two = await make_bench(**settings)
+    two = await make_fixture(**settings)
     assert await two.try_stream("/events", cookie) == 200
     assert await two.try_stream("/events", bearer(jti="t1")) == 401
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as file:

@@ -88,7 +88,7 @@ def wait_for_events(page: Page, more: int) -> None:
     )
 
 
-@pytest.mark.parametrize("way", AUTH_METHODS)
+@pytest.mark.parametrize("auth_method", AUTH_METHODS)
 def test_a_cut_stream_comes_back_with_nothing_missed_or_doubled(auth_method: str, hub: Server, page: Page) -> None:
     """Sign in by each way, be cut at the server, and be back by oneself at the next number of the feed."""
     sign_in(page, hub, "alice", auth_method)

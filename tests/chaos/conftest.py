@@ -12,8 +12,8 @@ import pytest
 
 from reporting import run_seed, say
 
-from .crowd import Crowd
-from .stage import Stage, read_log, stage
+from .load import Load
+from .processes import Processes, processes, read_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Form:
 class Scenario:
     """One scenario's stage and its report."""
 
-    def __init__(self, made: Stage, form: Form, node: pytest.Item) -> None:
-        self.stage = made
+    def __init__(self, made: Processes, form: Form, node: pytest.Item) -> None:
+        self.processes = made
         self.form = form
         self._node = node
 
@@ -47,21 +47,21 @@ class Scenario:
         """Add a line to the report."""
         say(self._node, "chaos", f"{self._node.name.removeprefix('test_')}: {text}")
 
-    async def judge(self, crowd: Crowd, address: str, *, keeps: bool = True) -> None:
+    async def judge(self, load: Load, address: str, *, keeps: bool = True) -> None:
         """Let everything settle and judge it.
 
         :param address: the log, read directly at the end.
         :param keeps: whether the log promised to keep what it acknowledged.
         :raises AssertionError: a promise was broken, a hub is not healthy, or logged what none should.
         """
-        await self.stage.all_ready()
-        await crowd.settle()
-        verdict = crowd.judge(await read_log(address), keeps=keeps)
-        self.say(crowd.summary(verdict))
+        await self.processes.all_ready()
+        await load.settle()
+        verdict = load.judge(await read_log(address), keeps=keeps)
+        self.say(load.summary(verdict))
         assert not verdict.faults, f"seed {self.form.seed}\n{verdict}"
-        unsettled = crowd.unsettled()
+        unsettled = load.unsettled()
         assert not unsettled, f"{len(unsettled)} readers did not get the last events: {unsettled[:3]}"
-        await self.stage.all_ready()
+        await self.processes.all_ready()
 
 
 @pytest.fixture(scope="session")
@@ -77,5 +77,5 @@ def form() -> Form:
 async def scenario(form: Form, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Scenario]:
     """A stage for one scenario, of which nothing is left at the end."""
     say(request.node, "chaos", f"seed {form.seed}")
-    async with stage(tmp_path) as made:
+    async with processes(tmp_path) as made:
         yield Scenario(made, form, request.node)

@@ -36,7 +36,7 @@ class Publisher:
         name: str,
         addresses: Sequence[Address],
         choose: Callable[[], tuple[str, ...]],
-        dice: random.Random,
+        rng: random.Random,
         *,
         keyed: bool,
         pause: float,
@@ -45,7 +45,7 @@ class Publisher:
         self.published: list[Publish] = []
         self._addresses = list(addresses)
         self._choose = choose
-        self._dice = dice
+        self._dice = rng
         self._keyed = keyed
         self._pause = pause
         self._token = issue(name)

@@ -246,7 +246,7 @@ class ClientReader(Reader):
         self.record.seen.append(GapSeen(now(), start, position_of(gap.end), gap.reason))
 
 
-def slowly(dice: random.Random, longest: float, until: asyncio.Event) -> Callable[[], Awaitable[None]]:
+def slowly(rng: random.Random, longest: float, until: asyncio.Event) -> Callable[[], Awaitable[None]]:
     """Return the pace of a reader that now and then reads nothing for a while.
 
     :param longest: seconds of one pause at most.
@@ -254,9 +254,9 @@ def slowly(dice: random.Random, longest: float, until: asyncio.Event) -> Callabl
     """
 
     async def pace() -> None:
-        if not until.is_set() and dice.random() < 0.04:
+        if not until.is_set() and rng.random() < 0.04:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(longest * dice.uniform(0.5, 1.0)):
+                async with asyncio.timeout(longest * rng.uniform(0.5, 1.0)):
                     await until.wait()
 
     return pace

@@ -12,7 +12,7 @@ from pathlib import Path
 from redis_servers import program
 from servers import free_port
 
-from .stage import Process, Stage
+from .processes import Process, Processes
 
 __all__ = ["Redis"]
 
@@ -101,6 +101,6 @@ class Redis(Process):
             await asyncio.sleep(0.05)
 
 
-async def redis_on(stage: Stage, name: str = "redis", *, replica_of: int | None = None) -> Redis:
+async def redis_on(processes: Processes, name: str = "redis", *, replica_of: int | None = None) -> Redis:
     """Start a server."""
-    return await stage.add(Redis(name, stage.folder, replica_of=replica_of))
+    return await processes.add(Redis(name, processes.folder, replica_of=replica_of))

@@ -13,21 +13,21 @@ from pathlib import Path
 import pytest
 
 from .conftest import Scenario
-from .crowd import Mix, crowd
-from .stage import Hub, python, until
+from .load import Mix, load
+from .processes import Hub, python, until
 
 
 async def hubs_on(scenario: Scenario, address: str, count: int = 2) -> list[Hub]:
     """Start hubs on one log."""
-    return [await scenario.stage.add(scenario.stage.hub(f"hub{n}", broker=address)) for n in range(count)]
+    return [await scenario.processes.add(scenario.processes.hub(f"hub{n}", broker=address)) for n in range(count)]
 
 
 async def test_one_of_two_hubs_is_killed(scenario: Scenario, nginx_path: str) -> None:
     """Kill -9 of one of two hubs on one log: its readers go on at the other, and nothing is lost."""
-    address = f"sqlite:///{scenario.stage.folder}/log.db"
+    address = f"sqlite:///{scenario.processes.folder}/log.db"
     hubs = await hubs_on(scenario, address)
-    front = await scenario.stage.nginx(nginx_path, hubs)
-    async with crowd([front.address], Mix(), scenario.form.seed) as people:
+    front = await scenario.processes.nginx(nginx_path, hubs)
+    async with load([front.address], Mix(), scenario.form.seed) as people:
         for number in range(scenario.form.rounds):
             await people.load(scenario.form.moment(number))
             await hubs[number % 2].end(signal.SIGKILL)
@@ -40,10 +40,10 @@ async def test_one_of_two_hubs_is_killed(scenario: Scenario, nginx_path: str) ->
 
 async def test_both_hubs_are_killed_at_once(scenario: Scenario, nginx_path: str) -> None:
     """Kill -9 of all hubs of a file, as a power cut does: what was acknowledged is there when they are back (W10)."""
-    address = f"sqlite:///{scenario.stage.folder}/log.db"
+    address = f"sqlite:///{scenario.processes.folder}/log.db"
     hubs = await hubs_on(scenario, address)
-    front = await scenario.stage.nginx(nginx_path, hubs)
-    async with crowd([front.address], Mix(), scenario.form.seed) as people:
+    front = await scenario.processes.nginx(nginx_path, hubs)
+    async with load([front.address], Mix(), scenario.form.seed) as people:
         for number in range(scenario.form.rounds):
             await people.load(scenario.form.moment(number))
             for hub in hubs:
@@ -57,10 +57,10 @@ async def test_both_hubs_are_killed_at_once(scenario: Scenario, nginx_path: str)
 
 async def test_rolling_restart_of_all_hubs_behind_nginx(scenario: Scenario, nginx_path: str) -> None:
     """One hub after the other is restarted under load: no EventSource gives up, and nothing is lost (W36)."""
-    address = f"sqlite:///{scenario.stage.folder}/log.db"
+    address = f"sqlite:///{scenario.processes.folder}/log.db"
     hubs = await hubs_on(scenario, address)
-    front = await scenario.stage.nginx(nginx_path, hubs)
-    async with crowd([front.address], Mix(), scenario.form.seed) as people:
+    front = await scenario.processes.nginx(nginx_path, hubs)
+    async with load([front.address], Mix(), scenario.form.seed) as people:
         for number in range(scenario.form.rounds):
             await people.load(scenario.form.moment(number))
             for hub in hubs:
@@ -74,15 +74,15 @@ async def test_rolling_restart_of_all_hubs_behind_nginx(scenario: Scenario, ngin
 
 async def test_a_worker_of_four_is_killed(scenario: Scenario) -> None:
     """Kill -9 of one worker of four: the supervisor replaces it, its readers come back, and nothing is lost."""
-    address = f"sqlite:///{scenario.stage.folder}/log.db"
-    hub = await scenario.stage.add(scenario.stage.hub("hub", broker=address, workers="4"))
-    dice = random.Random(scenario.form.seed)
-    async with crowd([hub.address], Mix(), scenario.form.seed) as people:
+    address = f"sqlite:///{scenario.processes.folder}/log.db"
+    hub = await scenario.processes.add(scenario.processes.hub("hub", broker=address, workers="4"))
+    rng = random.Random(scenario.form.seed)
+    async with load([hub.address], Mix(), scenario.form.seed) as people:
         for number in range(scenario.form.rounds):
             await people.load(scenario.form.moment(number))
             workers = hub.workers()
             assert len(workers) == 4
-            killed = dice.choice(workers)
+            killed = rng.choice(workers)
             os.kill(killed, signal.SIGKILL)
             await people.load(scenario.form.load)
             await until(lambda: len(set(hub.workers()) - {killed}) == 4, 20.0, "the worker to be replaced")  # noqa: B023
@@ -94,12 +94,12 @@ async def test_a_worker_of_four_is_killed(scenario: Scenario) -> None:
 @pytest.mark.parametrize("back", [600, 2 * 3600 + 600], ids=["ten minutes", "longer than the log's age"])
 async def test_the_clock_of_one_hub_is_set_back(scenario: Scenario, nginx_path: str, back: int) -> None:
     """A hub whose clock jumps back loses nothing and reorders nothing; offsets make the order, not times."""
-    address = f"sqlite:///{scenario.stage.folder}/log.db"
+    address = f"sqlite:///{scenario.processes.folder}/log.db"
     launcher = (*python("hub_with_a_clock.py"), str(-back))
     hubs = await hubs_on(scenario, address, 1)
-    hubs.append(await scenario.stage.add(scenario.stage.hub("hub-behind", launcher=launcher, broker=address)))
-    front = await scenario.stage.nginx(nginx_path, hubs)
-    async with crowd([front.address], Mix(), scenario.form.seed) as people:
+    hubs.append(await scenario.processes.add(scenario.processes.hub("hub-behind", launcher=launcher, broker=address)))
+    front = await scenario.processes.nginx(nginx_path, hubs)
+    async with load([front.address], Mix(), scenario.form.seed) as people:
         await people.load(scenario.form.moment(0))
         hubs[1].send(signal.SIGUSR1)
         for _ in range(scenario.form.rounds):
@@ -109,11 +109,11 @@ async def test_the_clock_of_one_hub_is_set_back(scenario: Scenario, nginx_path: 
 
 async def test_a_backup_of_a_file_is_restored(scenario: Scenario, nginx_path: str) -> None:
     """A file put back to an earlier state: readers beyond it get a true gap, and go on in the new epoch (W10)."""
-    path = scenario.stage.folder / "log.db"
+    path = scenario.processes.folder / "log.db"
     address = f"sqlite:///{path}"
     hubs = await hubs_on(scenario, address)
-    front = await scenario.stage.nginx(nginx_path, hubs)
-    async with crowd([front.address], Mix(), scenario.form.seed) as people:
+    front = await scenario.processes.nginx(nginx_path, hubs)
+    async with load([front.address], Mix(), scenario.form.seed) as people:
         for number in range(scenario.form.rounds):
             await people.load(scenario.form.moment(number))
             backup(path)

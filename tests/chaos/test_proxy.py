@@ -91,7 +91,7 @@ async def test_it_cuts_what_is_open_and_what_comes() -> None:
             assert await three.says(b"d") == b"d"
 
 
-@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("auth_method", ["up", "down"])
 async def test_what_it_holds_arrives_late(auth_method: str, time_unit: float) -> None:
     """While one direction is held nothing comes back, and all of it does once that is over."""
     async with echoing() as address, proxying(address) as through, line(through) as one:

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from .conftest import Scenario
-from .crowd import Crowd, Mix, crowd
+from .load import Load, Mix, load
+from .processes import Hub
 from .proxy import Proxy, proxy
 from .redis_process import Redis, redis_on
-from .stage import Hub
 
 MIX = Mix(clients=40)
 ANSWERS_UNDER_WAY = 0.15
@@ -29,19 +29,19 @@ def url(port: int) -> str:
 
 async def hubs_on(scenario: Scenario, *ports: int) -> list[Hub]:
     """Start one hub per port to reach the log by."""
-    return [await scenario.stage.add(scenario.stage.hub(f"hub{n}", broker=url(p))) for n, p in enumerate(ports)]
+    return [await scenario.processes.add(scenario.processes.hub(f"hub{n}", broker=url(p))) for n, p in enumerate(ports)]
 
 
 @asynccontextmanager
-async def people_on(scenario: Scenario, hubs: list[Hub]) -> AsyncIterator[Crowd]:
+async def people_on(scenario: Scenario, hubs: list[Hub]) -> AsyncIterator[Load]:
     """Gather a crowd, half of it at each hub."""
-    async with crowd([hub.address for hub in hubs], MIX, scenario.form.seed) as people:
+    async with load([hub.address for hub in hubs], MIX, scenario.form.seed) as people:
         yield people
 
 
 async def test_redis_is_killed_and_restarted_with_its_data(scenario: Scenario) -> None:
     """Kill -9 of Redis, which comes back with all it had acknowledged: no reader loses anything or gets a gap (W10)."""
-    redis = await redis_on(scenario.stage)
+    redis = await redis_on(scenario.processes)
     async with people_on(scenario, await hubs_on(scenario, *[redis.address.port] * 2)) as people:
         for number in range(scenario.form.rounds):
             await people.load(scenario.form.moment(number))
@@ -53,7 +53,7 @@ async def test_redis_is_killed_and_restarted_with_its_data(scenario: Scenario) -
 
 async def test_redis_is_killed_and_restarted_without_its_data(scenario: Scenario) -> None:
     """Kill -9 of Redis, which comes back empty: every reader is told, and goes on in the new log (W10)."""
-    redis = await redis_on(scenario.stage)
+    redis = await redis_on(scenario.processes)
     async with people_on(scenario, await hubs_on(scenario, *[redis.address.port] * 2)) as people:
         for number in range(scenario.form.rounds):
             await people.load(scenario.form.moment(number))
@@ -65,7 +65,7 @@ async def test_redis_is_killed_and_restarted_without_its_data(scenario: Scenario
 
 async def test_a_backup_of_redis_is_restored(scenario: Scenario) -> None:
     """Redis comes back as it was a while ago: readers beyond that get a gap that is true, and go on (W10)."""
-    redis = await redis_on(scenario.stage)
+    redis = await redis_on(scenario.processes)
     async with people_on(scenario, await hubs_on(scenario, *[redis.address.port] * 2)) as people:
         for number in range(scenario.form.rounds):
             await people.load(scenario.form.moment(number))
@@ -79,7 +79,7 @@ async def test_a_backup_of_redis_is_restored(scenario: Scenario) -> None:
 
 async def test_a_replica_is_promoted_with_the_last_writes_missing(scenario: Scenario) -> None:
     """A primary dies before its replica had everything: readers beyond that get a gap that is true (W10)."""
-    primary = await redis_on(scenario.stage, "redis0")
+    primary = await redis_on(scenario.processes, "redis0")
     with proxy(primary.address) as door, proxy(primary.address) as between:
         replica = await replica_behind(scenario, between, 1)
         async with people_on(scenario, await hubs_on(scenario, *[door.address.port] * 2)) as people:
@@ -101,14 +101,14 @@ async def test_a_replica_is_promoted_with_the_last_writes_missing(scenario: Scen
 
 async def replica_behind(scenario: Scenario, auth_method: Proxy, number: int) -> Redis:
     """Start a replica of what a proxy leads to, and wait until it follows."""
-    replica = await redis_on(scenario.stage, f"redis{number}", replica_of=auth_method.address.port)
+    replica = await redis_on(scenario.processes, f"redis{number}", replica_of=auth_method.address.port)
     await replica.synced()
     return replica
 
 
 async def test_redis_is_frozen(scenario: Scenario) -> None:
     """Redis stands still (SIGSTOP) and goes on: nothing is lost, doubled or announced as lost (W9)."""
-    redis = await redis_on(scenario.stage)
+    redis = await redis_on(scenario.processes)
     async with people_on(scenario, await hubs_on(scenario, *[redis.address.port] * 2)) as people:
         for number in range(max(1, scenario.form.rounds // 2)):
             await people.load(scenario.form.moment(number))
@@ -123,8 +123,8 @@ async def test_redis_is_frozen(scenario: Scenario) -> None:
 @pytest.mark.parametrize("fault", ["cut", "cut while answers are under way", "delayed", "half open"])
 async def test_the_way_to_redis_is(scenario: Scenario, fault: str) -> None:
     """One hub's way to the log is cut, slow, or carries one direction only: nothing is lost or doubled (W8, W9)."""
-    redis = await redis_on(scenario.stage)
-    dice = random.Random(scenario.form.seed)
+    redis = await redis_on(scenario.processes)
+    rng = random.Random(scenario.form.seed)
     with proxy(redis.address) as auth_method:
         hubs = await hubs_on(scenario, auth_method.address.port, redis.address.port)
         async with people_on(scenario, hubs) as people:
@@ -141,7 +141,7 @@ async def test_the_way_to_redis_is(scenario: Scenario, fault: str) -> None:
                             auth_method.heal(reset=True)
                             await people.load(2 * ANSWERS_UNDER_WAY)
                     case "delayed":
-                        auth_method.delay(dice.uniform(0.1, 0.6))
+                        auth_method.delay(rng.uniform(0.1, 0.6))
                         await people.load(2 * scenario.form.load)
                     case _:
                         for direction in ("up", "down"):
@@ -155,10 +155,10 @@ async def test_the_way_to_redis_is(scenario: Scenario, fault: str) -> None:
 
 async def test_one_of_two_hubs_on_redis_is_killed(scenario: Scenario, nginx_path: str) -> None:
     """Kill -9 of one of two hubs on Redis: its readers go on at the other, and nothing is lost."""
-    redis = await redis_on(scenario.stage)
+    redis = await redis_on(scenario.processes)
     hubs = await hubs_on(scenario, *[redis.address.port] * 2)
-    front = await scenario.stage.nginx(nginx_path, hubs)
-    async with crowd([front.address], MIX, scenario.form.seed) as people:
+    front = await scenario.processes.nginx(nginx_path, hubs)
+    async with load([front.address], MIX, scenario.form.seed) as people:
         for number in range(scenario.form.rounds):
             await people.load(scenario.form.moment(number))
             await hubs[number % 2].end(signal.SIGKILL)

@@ -10,9 +10,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from .conftest import Scenario
-from .crowd import Crowd, Mix, crowd
+from .load import Load, Mix, load
+from .processes import Hub
 from .redis_process import redis_on
-from .stage import Hub
 
 SECONDS = 6.0
 """For each engine, after a quarter of it, at most a minute, to warm up; ``make soak`` sets ``SSEAL_SOAK=600``."""
@@ -49,7 +49,7 @@ async def sizes(hubs: list[Hub]) -> list[Size]:
     return [Size(min(s.memory for s in hub), min(s.descriptors for s in hub)) for hub in zip(*looks, strict=True)]
 
 
-async def churned(people: Crowd, seconds: float) -> None:
+async def churned(people: Load, seconds: float) -> None:
     """Let people come and go for a while, and wait until the last visitor has gone."""
     churn = asyncio.create_task(people.churn(0.1))
     await people.load(seconds)
@@ -62,12 +62,12 @@ async def churned(people: Crowd, seconds: float) -> None:
 async def test_a_hub_stays_as_large_as_it_is(scenario: Scenario, engine: str) -> None:
     """Under churn memory and descriptors are the same after a while as after the warm-up, and nothing is lost."""
     seconds = float(os.environ.get("SSEAL_SOAK") or SECONDS)
-    address = f"sqlite:///{scenario.stage.folder}/log.db"
+    address = f"sqlite:///{scenario.processes.folder}/log.db"
     if engine == "redis":
-        address = f"redis://127.0.0.1:{(await redis_on(scenario.stage)).address.port}/0"
+        address = f"redis://127.0.0.1:{(await redis_on(scenario.processes)).address.port}/0"
     bounds = {"log_count": str(EVENTS), "window_count": str(EVENTS)}
-    hubs = [await scenario.stage.add(scenario.stage.hub(f"hub{n}", broker=address, **bounds)) for n in range(2)]
-    async with crowd([hub.address for hub in hubs], Mix(), scenario.form.seed) as people:
+    hubs = [await scenario.processes.add(scenario.processes.hub(f"hub{n}", broker=address, **bounds)) for n in range(2)]
+    async with load([hub.address for hub in hubs], Mix(), scenario.form.seed) as people:
         await churned(people, max(4.0, min(60.0, seconds / 4)))
         before = await sizes(hubs)
         await churned(people, seconds)

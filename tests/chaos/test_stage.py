@@ -11,7 +11,7 @@ import pytest
 
 from servers import free_port
 
-from .stage import Process, stage, until
+from .processes import Process, processes, until
 
 LISTENER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
 PARENT = (
@@ -30,7 +30,7 @@ def process(folder: Path, script: str) -> Process:
 async def test_a_scenario_that_fails_leaves_no_process(tmp_path: Path) -> None:
     """Whatever is raised on a stage, its processes have ended when it is left."""
     with pytest.raises(ZeroDivisionError):
-        async with stage(tmp_path) as made:
+        async with processes(tmp_path) as made:
             listener = await made.add(process(tmp_path, LISTENER))
             raise ZeroDivisionError
     assert not listener.running
@@ -40,7 +40,7 @@ async def test_a_scenario_that_fails_leaves_no_process(tmp_path: Path) -> None:
 async def test_what_outlives_its_parent_is_ended_and_named(tmp_path: Path) -> None:
     """A process that nobody ends any more fails the scenario, and is ended all the same."""
     with pytest.raises(AssertionError, match="left behind"):
-        async with stage(tmp_path) as made:
+        async with processes(tmp_path) as made:
             parent = await made.add(process(tmp_path, PARENT))
             (child,) = psutil.Process(parent.pid).children()
 

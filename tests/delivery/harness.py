@@ -102,7 +102,7 @@ class Reader:
         self.node.leave(self.connection, reasons.CLIENT_GONE)
 
 
-class World:
+class NodeHarness:
     """One engine on one memory log."""
 
     def __init__(
@@ -113,7 +113,7 @@ class World:
         self.broker = kind(self.clock, retention)
         self.node = Node(self.broker, self.clock, self.settings)
 
-    async def __aenter__(self) -> World:
+    async def __aenter__(self) -> NodeHarness:
         """Start the engine."""
         await self.node.start()
         return self

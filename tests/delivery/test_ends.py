@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from delivery.harness import World
+from delivery.harness import NodeHarness
 from sseal.auth.identity import Identity
 from sseal.delivery.node import AGE_SPREAD
 from sseal.delivery.pacing import STEP, spread
@@ -92,14 +92,14 @@ async def test_one_stream_or_no_window_ends_at_once(count: int, window: float) -
     assert done == list(range(count))
 
 
-def reasons_of(world: World) -> dict[str, int]:
+def reasons_of(world: NodeHarness) -> dict[str, int]:
     """Return why streams ended so far."""
     return dict(world.node.stats.closed)
 
 
 async def test_a_stream_ends_at_its_greatest_age_and_may_come_back() -> None:
     """Between 80 and 100 % of `max_stream_age` each says `bye`, at different moments, and none gets older."""
-    async with World(max_stream_age=1000.0) as world:
+    async with NodeHarness(max_stream_age=1000.0) as world:
         start = world.clock.monotonic()
         readers = [await world.read("a") for _ in range(200)]
         ages: list[float] = []
@@ -119,7 +119,7 @@ async def test_a_stream_ends_at_its_greatest_age_and_may_come_back() -> None:
 
 async def test_a_stream_has_no_greatest_age_unless_one_is_set() -> None:
     """By default a stream lives as long as its identity."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("a")
         for _ in range(100):
             world.clock.advance(3600.0)
@@ -130,7 +130,7 @@ async def test_a_stream_has_no_greatest_age_unless_one_is_set() -> None:
 
 async def test_an_identity_that_ends_earlier_ends_the_stream_as_ever() -> None:
     """Age and expiry share one heap: the earlier wins, and a refresh moves only the expiry."""
-    async with World(max_stream_age=1000.0) as world:
+    async with NodeHarness(max_stream_age=1000.0) as world:
         identity = Identity(subject="alice", issued_at=1.0, expires_at=world.clock.wall() + 100.0, auth_method="bearer")
         expiring, refreshed = await world.read("a", identity=identity), await world.read("a", identity=identity)
         fresh = replace(identity, expires_at=world.clock.wall() + 5000.0)
@@ -149,7 +149,7 @@ async def test_an_identity_that_ends_earlier_ends_the_stream_as_ever() -> None:
 
 async def test_a_jump_of_the_clock_makes_no_stream_old() -> None:
     """A corrected wall clock moves expiries and no ages: else all streams would leave at once."""
-    async with World(max_stream_age=1000.0) as world:
+    async with NodeHarness(max_stream_age=1000.0) as world:
         reader = await world.read("a")
         world.clock.jump(86_400.0)
         for _ in range(790):

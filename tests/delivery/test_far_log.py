@@ -15,7 +15,7 @@ from sseal.storage import Entry, MemoryBroker, Page, Publication
 from sseal.stream.states import State
 from sseal.subscription import TopicSet
 
-from .harness import Reader, World
+from .harness import NodeHarness, Reader
 
 
 class FarBroker(MemoryBroker):
@@ -84,13 +84,13 @@ class FarBroker(MemoryBroker):
         self._intake.on_epoch_change()
 
 
-def far(world: World) -> FarBroker:
+def far(world: NodeHarness) -> FarBroker:
     """Return the log of a world."""
     assert isinstance(world.broker, FarBroker)
     return world.broker
 
 
-async def until(world: World, seconds: float) -> None:
+async def until(world: NodeHarness, seconds: float) -> None:
     """Let time pass as the timers see it."""
     end = world.clock.monotonic() + seconds
     while world.clock.monotonic() < end:
@@ -110,7 +110,7 @@ def gap(reader: Reader) -> tuple[str, str, str]:
 
 async def test_what_an_epoch_lost_is_a_gap_and_the_new_events_arrive() -> None:
     """A log that comes back without its newest events reuses their offsets; nobody takes the new for the old (W10)."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         reader = await world.read("a")
         await world.publish("a", "1", "2", "3")
         await world.settle()
@@ -126,7 +126,7 @@ async def test_what_an_epoch_lost_is_a_gap_and_the_new_events_arrive() -> None:
 
 async def test_an_epoch_that_lost_nothing_disturbs_nobody() -> None:
     """A log restarted with all its events is only called by another name: no gap, and nothing is read again (W10)."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         reader = await world.read("a")
         await world.publish("a", "1", "2")
         await world.settle()
@@ -141,7 +141,7 @@ async def test_an_epoch_that_lost_nothing_disturbs_nobody() -> None:
 
 async def test_an_epoch_whose_rest_is_handed_out_disturbs_nobody() -> None:
     """Streams that have all up to where both epochs agree stay live, and get what came after like anything new."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         reader = await world.read("a")
         await world.publish("a", "1")
         far(world).held = []
@@ -161,7 +161,7 @@ async def test_an_epoch_whose_rest_is_handed_out_disturbs_nobody() -> None:
 
 async def test_a_live_stream_is_given_what_others_published_into_the_new_epoch_before_it_was_noticed() -> None:
     """A backup put back under open hubs goes on with new events at old offsets: they are read from the log (W10)."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         quiet, reader = await world.read("quiet"), await world.read("a")
         await world.publish("a", "1", "2")
         await world.publish("b", "3", "4")
@@ -186,7 +186,7 @@ async def test_a_live_stream_is_given_what_others_published_into_the_new_epoch_b
 
 async def test_an_epoch_that_turns_during_a_fan_out_loses_and_doubles_nothing() -> None:
     """Streams that were not written yet read what the new epoch still has."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         readers = [await world.read("a") for _ in range(5)]
         await world.publish("a", "1", "2", "3")
         far(world).turn(2)  # before the fan-out had its turn
@@ -199,7 +199,7 @@ async def test_an_epoch_that_turns_during_a_fan_out_loses_and_doubles_nothing() 
 
 async def test_a_stalled_stream_crosses_an_epoch() -> None:
     """A reader that slept through the turn gets what it had not read, and a gap only for what it had too much."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         reader = await world.read("a")
         await world.publish("a", "x" * 20_000)
         reader.stick()
@@ -218,7 +218,7 @@ async def test_a_stalled_stream_crosses_an_epoch() -> None:
 
 async def test_what_was_missed_is_read_from_the_history_by_its_readers_only() -> None:
     """A hole the log could not fill for the hub is no gap as long as the history has it (W24)."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         one, other = await world.read("a"), await world.read("b")
         far(world).held = []
         await world.publish("a", "1")
@@ -236,7 +236,7 @@ async def test_what_was_missed_is_read_from_the_history_by_its_readers_only() ->
 
 async def test_a_stream_begins_where_its_topics_are_confirmed_not_where_the_hub_has_got_to() -> None:
     """What others published before a stream came is not new to it, though this hub had not heard of it (W6)."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         far(world).held = []
         await world.publish("b", "before")
         reader = await world.read("b")
@@ -248,7 +248,7 @@ async def test_a_stream_begins_where_its_topics_are_confirmed_not_where_the_hub_
 
 async def test_the_second_stream_of_a_topic_waits_for_the_confirmation_of_the_first() -> None:
     """Nobody reads a topic before the log has said from where on it is delivered (W6)."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         far(world).gate = asyncio.Event()
         first = asyncio.create_task(world.read("a"))
         second = asyncio.create_task(world.read("a"))
@@ -263,7 +263,7 @@ async def test_the_second_stream_of_a_topic_waits_for_the_confirmation_of_the_fi
 
 async def test_a_topic_whose_confirmation_was_given_up_is_asked_for_again() -> None:
     """Who comes while others still hold a topic that nobody vouches for asks anew, instead of reading for ever."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         far(world).gate = asyncio.Event()
         first = asyncio.create_task(world.read("a"))
         await world.settle()
@@ -289,7 +289,7 @@ async def test_a_failed_confirmation_fails_all_who_waited_and_is_asked_for_again
                 raise self.fault
             return await super().listen(names)
 
-    async with World(kind=Failing) as world:
+    async with NodeHarness(kind=Failing) as world:
         far(world).fault = Unavailable("no", code="busy")
         results = await asyncio.gather(world.read("a"), world.read("a"), return_exceptions=True)
         assert [type(result) for result in results] == [Unavailable, Unavailable]
@@ -299,7 +299,7 @@ async def test_a_failed_confirmation_fails_all_who_waited_and_is_asked_for_again
 
 async def test_a_position_ahead_of_this_hub_is_looked_up_in_the_log() -> None:
     """A stream that another hub served further than this one has got is no stream from the future."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         await world.publish("a", "1")
         far(world).held = []
         await world.publish("a", "2", "3")
@@ -316,7 +316,7 @@ async def test_a_position_ahead_of_this_hub_is_looked_up_in_the_log() -> None:
 
 async def test_streams_that_ask_for_the_same_share_one_read() -> None:
     """A reconnect storm on one topic is one read of the log."""
-    async with World(kind=FarBroker, window_count=1) as world:
+    async with NodeHarness(kind=FarBroker, window_count=1) as world:
         await world.publish("a", "1", "2", "3")
         await world.publish("b", "4")
         await world.settle()
@@ -329,7 +329,7 @@ async def test_streams_that_ask_for_the_same_share_one_read() -> None:
 
 async def test_a_long_replay_is_read_once_for_all_who_come_a_little_later_too() -> None:
     """Pages that were just read are kept for a moment, with their bytes: a storm costs the log one replay."""
-    async with World(kind=FarBroker, window_count=1) as world:
+    async with NodeHarness(kind=FarBroker, window_count=1) as world:
         texts = [str(number) for number in range(1200)]
         for start in range(0, len(texts), 100):
             await world.publish("a", *texts[start : start + 100])
@@ -354,7 +354,7 @@ async def test_a_long_replay_is_read_once_for_all_who_come_a_little_later_too() 
 
 async def test_what_was_kept_is_forgotten_when_the_log_says_that_something_was_missed() -> None:
     """A page of the window may have a hole that nobody knew of; whoever comes later reads the log (W8)."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         await world.read("a", "b")
         (start,) = await world.publish("b", "start")
         await world.settle()
@@ -377,7 +377,7 @@ async def test_what_was_kept_is_forgotten_when_the_log_says_that_something_was_m
 
 async def test_what_is_kept_of_a_replay_is_for_those_with_the_same_rights() -> None:
     """A page read for somebody who may see all is not given to one who may see only what came later (W21)."""
-    async with World(kind=FarBroker, window_count=1) as world:
+    async with NodeHarness(kind=FarBroker, window_count=1) as world:
         for number in range(6):
             await world.publish("a", *(f"{number}-{n}" for n in range(100)))
             world.clock.advance(10.0)
@@ -395,7 +395,7 @@ async def test_what_is_kept_of_a_replay_is_for_those_with_the_same_rights() -> N
 
 async def test_an_open_stream_waits_for_a_history_that_cannot_be_read() -> None:
     """While the log is out of reach an open stream stays open, and reads on when it returns."""
-    async with World(kind=FarBroker, window_count=1) as world:
+    async with NodeHarness(kind=FarBroker, window_count=1) as world:
         reader = await world.read("a")
         await world.publish("a", "x" * 20_000)
         reader.stick()
@@ -416,7 +416,7 @@ async def test_an_open_stream_waits_for_a_history_that_cannot_be_read() -> None:
 
 async def test_a_history_that_fails_though_the_log_is_there_ends_the_stream_in_the_end() -> None:
     """A stream that cannot be given what it missed is sent away, and may come back."""
-    async with World(kind=FarBroker, window_count=1) as world:
+    async with NodeHarness(kind=FarBroker, window_count=1) as world:
         await world.publish("a", "1", "2")
         await world.settle()
         far(world).fault = Unavailable("cannot be read", code="broker_failed")
@@ -436,7 +436,7 @@ async def test_a_history_that_breaks_ends_only_that_stream() -> None:
         async def history(self, *args: object, **options: object) -> Page:
             raise RuntimeError("broken")
 
-    async with World(kind=Breaking, window_count=1) as world:
+    async with NodeHarness(kind=Breaking, window_count=1) as world:
         await world.publish("a", "1", "2")
         await world.settle()
         fine = await world.read("a")
@@ -448,7 +448,7 @@ async def test_a_history_that_breaks_ends_only_that_stream() -> None:
 
 async def test_a_hub_that_is_cut_off_sends_its_streams_away() -> None:
     """Who hears of no revocation for too long may let nobody read; they may come back (W17)."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         reader = await world.read("a")
         far(world).gone_at = world.clock.monotonic()
         await until(world, 30.0)
@@ -462,7 +462,7 @@ async def test_a_hub_that_is_cut_off_sends_its_streams_away() -> None:
 
 async def test_what_needs_no_history_goes_through_while_the_log_is_out_of_reach() -> None:
     """A stream that can be served by the window is, others are told to come back."""
-    async with World(kind=FarBroker, window_count=2) as world:
+    async with NodeHarness(kind=FarBroker, window_count=2) as world:
         hold = await world.read("a")
         await world.publish("a", "1", "2", "3", "4")
         await world.settle()
@@ -479,7 +479,7 @@ async def test_what_needs_no_history_goes_through_while_the_log_is_out_of_reach(
 
 async def test_readiness_says_since_when_no_canary_has_come_back() -> None:
     """An operator reads how long the log has been out of reach."""
-    async with World(kind=FarBroker) as world:
+    async with NodeHarness(kind=FarBroker) as world:
         await world.node.canary()
         world.clock.advance(5.0)
         far(world).gone_at = world.clock.monotonic()

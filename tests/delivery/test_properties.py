@@ -10,7 +10,7 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delivery.harness import Reader, World
+from delivery.harness import NodeHarness, Reader
 from sseal.delivery import page_cache, replay
 from sseal.delivery import window as windows
 from sseal.position import Position
@@ -68,7 +68,7 @@ async def play(operations: list[tuple[object, ...]], window: int, retained: int)
     """Run the operations, then let everything settle and check every subscriber."""
     published: list[str] = []
     witnesses: list[Witness] = []
-    async with World(Retention(count=retained), window_count=window, overload_after=1e9) as world:
+    async with NodeHarness(Retention(count=retained), window_count=window, overload_after=1e9) as world:
         for operation, *arguments in operations:
             if operation == "publish":
                 topic, big = arguments
@@ -108,13 +108,13 @@ def check(witness: Witness, published: list[str], retained: int) -> None:
     assert all(n <= len(published) - retained for n in missing)
 
 
-def _draft(world: World, topic: str, data: str) -> object:
+def _draft(world: NodeHarness, topic: str, data: str) -> object:
     from sseal.publisher import publication
 
     return publication(topic, data, limits=world.settings.limits)
 
 
-async def _touch(world: World, witness: Witness, operation: str) -> None:
+async def _touch(world: NodeHarness, witness: Witness, operation: str) -> None:
     """Let one subscriber leave, come back, stop or go on reading."""
     if operation == "leave" and witness.reader is not None:
         witness.collect()

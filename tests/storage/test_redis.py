@@ -274,25 +274,25 @@ async def test_many_patterns_are_one_subscription(world: World) -> None:
 async def test_nothing_after_the_confirmed_offset_is_missed(world: World) -> None:
     """Topics are listened to and forgotten while two publishers write; each is complete from where it was confirmed."""
     hub, one, two = await world.hub(), await world.hub(listening=False), await world.hub(listening=False)
-    dice = random.Random(7)
+    rng = random.Random(7)
     topics = [f"t/{n}" for n in range(12)]
     written: list[tuple[int, str]] = []
 
     async def write(broker: RedisBroker) -> None:
         for _ in range(250):
-            some = dice.sample(topics, dice.choice([1, 1, 2]))
+            some = rng.sample(topics, rng.choice([1, 1, 2]))
             (offset,) = await broker.publish([publication(" ".join(some))])
             written.extend((offset, topic) for topic in some)
 
     async def read() -> None:
         while not writers.done():
-            topic = dice.choice(topics)
+            topic = rng.choice(topics)
             if topic in confirmed:
                 del confirmed[topic]
                 await hub.broker.forget([topic])
             else:
                 confirmed[topic] = await hub.broker.listen([topic])
-            await asyncio.sleep(dice.random() / 200)
+            await asyncio.sleep(rng.random() / 200)
 
     confirmed: dict[str, int] = {}
     writers = asyncio.gather(write(one.broker), write(two.broker))

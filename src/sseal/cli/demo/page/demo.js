@@ -2,13 +2,13 @@
 
 import { Api } from "./api.js";
 import { Chart, percent, rate } from "./charts.js";
-import { Jar } from "./jar.js";
-import { Ledger } from "./ledger.js";
+import { CookieSession } from "./cookie_session.js";
+import { SequenceCheck } from "./sequence_check.js";
 import { Inbox, ResumePanel } from "./panels.js";
 import { Stream } from "./stream.js";
 import { Transcript } from "./transcript.js";
 import { byId, clock, duration, el, say, splitId, Timeline } from "./ui.js";
-import { PUBLIC, WAYS } from "./ways.js";
+import { PUBLIC, AUTH_METHODS } from "./auth_methods.js";
 
 const XSS = "<img src=x onerror=alert(1)>";
 
@@ -16,7 +16,7 @@ const XSS = "<img src=x onerror=alert(1)>";
 const timeline = new Timeline(byId("event-log"));
 const transcript = new Transcript(byId("request-log"), byId("show-secrets"));
 const api = new Api(transcript);
-const jar = new Jar(api);
+const jar = new CookieSession(api);
 const inbox = new Inbox(byId("notifications"), byId("inbox-empty"));
 const resume = new ResumePanel();
 
@@ -29,9 +29,9 @@ const charts = {
 
 let config = { users: [], feed: "public/host", retry_ms: 2000, twin: "" };
 let user = null; // {name, password}; null is nobody
-let way = WAYS[sessionStorage.getItem("way")] ? sessionStorage.getItem("way") : "ticket";
+let way = AUTH_METHODS[sessionStorage.getItem("way")] ? sessionStorage.getItem("way") : "ticket";
 let stream = null;
-let ledger = new Ledger();
+let ledger = new SequenceCheck();
 let reconnects = 0;
 let lag = Infinity; // our clock minus the sender's, as small as ever seen
 let link = nothing();
@@ -56,7 +56,7 @@ function signIn(next) {
     api.forget();
     inbox.clear();
   }
-  ledger = new Ledger();
+  ledger = new SequenceCheck();
   reconnects = 0;
   timeline.add("page", next ? `${next.name} signs in` : "watching the public feed, signed in as nobody");
   connect("");
@@ -103,7 +103,7 @@ function connect(lastEventId) {
   leave();
   const me = user;
   const kind = me ? way : "public";
-  const by = me ? WAYS[way] : PUBLIC;
+  const by = me ? AUTH_METHODS[way] : PUBLIC;
   resume.reset();
   const mine = new Stream({
     lastEventId: splitId(lastEventId).position,
@@ -411,7 +411,7 @@ function showNotes() {
 }
 
 function showWay() {
-  const by = user ? WAYS[way] : PUBLIC;
+  const by = user ? AUTH_METHODS[way] : PUBLIC;
   byId("about").replaceChildren(el("p", {}, by.about),
     ...(by.warning ? [el("p", { class: "banner warn", role: "note" }, by.warning)] : []));
   document.body.dataset.user = user ? "yes" : "no";
@@ -434,7 +434,7 @@ function buildUsers() {
 }
 
 function buildWays() {
-  for (const [name, { title, sub }] of Object.entries(WAYS)) {
+  for (const [name, { title, sub }] of Object.entries(AUTH_METHODS)) {
     const radio = el("input", { type: "radio", name: "way", value: name, "data-testid": `way-${name}` });
     radio.addEventListener("change", () => choose(name));
     byId("ways").append(el("label", { class: "tab" }, radio, el("span", {}, el("b", {}, title), el("small", {}, sub))));
@@ -447,7 +447,7 @@ function choose(name) {
   sessionStorage.setItem("way", name);
   showWay();
   if (!user || !stream) return;
-  timeline.add("page", `goes on by another way: ${WAYS[name].title.toLowerCase()}`);
+  timeline.add("page", `goes on by another way: ${AUTH_METHODS[name].title.toLowerCase()}`);
   connect(stream.lastEventId);
 }
 

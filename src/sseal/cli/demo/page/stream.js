@@ -13,7 +13,7 @@ const STEADY = 10_000; // a stream that lived this long starts counting attempts
 const SILENCE = 50_000; // three heartbeats: a fetch that hears nothing for so long is dead
 
 /**
- * `prepare({position, fresh})` makes the request (see ways.js); `on` is told what happens: state(name),
+ * `prepare({position, fresh})` makes the request (see auth_methods.js); `on` is told what happens: state(name),
  * event({type, data, lastEventId}), log(kind, text, detail), request(plan, lastEventId, by) -> {answer, note},
  * lost(), opened(plan).
  */

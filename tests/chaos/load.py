@@ -17,12 +17,12 @@ import httpx2
 
 from .calls import Address
 from .checker import Verdict, check
+from .processes import until
 from .publishers import Publisher
 from .readers import MARKER, ClientReader, CookiePage, Reader, TicketPage, slowly
 from .record import History, Opened
-from .stage import until
 
-__all__ = ["ROOMS", "Crowd", "Mix", "crowd"]
+__all__ = ["ROOMS", "Load", "Mix", "load"]
 
 COMMON: Final = "news"
 ROOMS: Final = tuple(f"room/{number}" for number in range(1, 21))
@@ -52,14 +52,14 @@ class Mix:
     longest: float = 2.0
 
 
-class Crowd:
+class Load:
     """Everybody who reads and publishes in one scenario.
 
     :param doors: the addresses readers go to, each to one of them for good; publishers try all.
     """
 
     def __init__(self, doors: Sequence[Address], mix: Mix, seed: int, http: httpx2.AsyncClient) -> None:
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self._doors = doors
         self._visitors = 0
         self._stop = asyncio.Event()
@@ -69,13 +69,13 @@ class Crowd:
                 f"p{number}",
                 [*doors[number % len(doors) :], *doors[: number % len(doors)]],
                 self._choose,
-                self.dice,
+                self.rng,
                 keyed=number % 3 == 0,  # at each door some of both
                 pause=mix.pause,
             )
             for number in range(mix.publishers)
         ]
-        self._marker = Publisher(MARKER, doors, self._choose, self.dice, keyed=True, pause=0.0)
+        self._marker = Publisher(MARKER, doors, self._choose, self.rng, keyed=True, pause=0.0)
         self._publishing: list[asyncio.Task[None]] = []
         self._began = time.monotonic()
 
@@ -88,7 +88,7 @@ class Crowd:
 
         add(mix.tickets, "ticket", TicketPage)
         add(mix.cookies, "cookie", CookiePage)
-        pace = slowly(self.dice, mix.longest, self._stop)
+        pace = slowly(self.rng, mix.longest, self._stop)
         add(mix.slow, "slow", partial(CookiePage, pace=pace))
         add(mix.clients, "client", partial(ClientReader, http=http))
         add(mix.ticket_clients, "ticket-client", partial(ClientReader, http=http, ticket=True))
@@ -97,12 +97,12 @@ class Crowd:
     def _topics(self, number: int) -> tuple[str, ...]:
         if number % 10 == 9:
             return (COMMON, "room/*")
-        return (COMMON, *self.dice.sample(ROOMS, self.dice.randint(1, 3)))
+        return (COMMON, *self.rng.sample(ROOMS, self.rng.randint(1, 3)))
 
     def _choose(self) -> tuple[str, ...]:
         """Return the topics of an event: mostly one room, sometimes all readers, sometimes both at once (W27)."""
-        room = self.dice.choice(ROOMS)
-        return self.dice.choices([(room,), (COMMON,), (COMMON, room)], [17, 2, 1])[0]
+        room = self.rng.choice(ROOMS)
+        return self.rng.choices([(room,), (COMMON,), (COMMON, room)], [17, 2, 1])[0]
 
     async def open(self) -> None:
         """Let the readers in, then begin to publish."""
@@ -131,8 +131,8 @@ class Crowd:
         visits: set[asyncio.Task[None]] = set()
         try:
             while True:
-                await asyncio.sleep(self.dice.uniform(0.5, 1.5) * pause)
-                self.dice.choice(pages).cut()
+                await asyncio.sleep(self.rng.uniform(0.5, 1.5) * pause)
+                self.rng.choice(pages).cut()
                 if len(visits) < MAX_VISITORS:
                     task = asyncio.create_task(self._visit())
                     visits.add(task)
@@ -143,12 +143,12 @@ class Crowd:
     async def _visit(self) -> None:
         """Be a reader with a name of its own, who leaves without a word."""
         self._visitors += 1
-        name, door = f"visitor-{self._visitors}", self.dice.choice(self._doors)
-        make = self.dice.choice((TicketPage, CookiePage))
+        name, door = f"visitor-{self._visitors}", self.rng.choice(self._doors)
+        make = self.rng.choice((TicketPage, CookiePage))
         visitor = make(name, door, self._topics(self._visitors))
         self.readers.append(visitor)
         visitor.start()
-        await asyncio.sleep(self.dice.uniform(0.1, 3.0))
+        await asyncio.sleep(self.rng.uniform(0.1, 3.0))
         await visitor.stop()
 
     async def settle(self) -> None:
@@ -221,11 +221,11 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd(doors: Sequence[Address], mix: Mix, seed: int) -> AsyncIterator[Crowd]:
+async def load(doors: Sequence[Address], mix: Mix, seed: int) -> AsyncIterator[Load]:
     """Gather a crowd in front of these doors, let it in, and send it home at the end."""
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx2.AsyncClient(limits=limits, trust_env=False) as http:
-        made = Crowd(list(doors), mix, seed, http)
+        made = Load(list(doors), mix, seed, http)
         try:
             await made.open()
             yield made

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.harness import World
+from delivery.harness import NodeHarness
 from sseal.auth.identity import Identity, minter
 from sseal.auth.revocation import Revocation
 from sseal.delivery.connections import Connections
@@ -76,7 +76,7 @@ async def test_a_revocation_looks_at_those_it_ends_and_at_no_others(
     entry: tuple[str, str, str | None], ends: int
 ) -> None:
     """Among 500 streams as many identities are examined as streams end."""
-    async with World() as world:
+    async with NodeHarness() as world:
         for number in range(500):
             await world.read("public/news", identity=person(number))
         assert world.node.revoke(revocation(*entry)) == ends
@@ -86,7 +86,7 @@ async def test_a_revocation_looks_at_those_it_ends_and_at_no_others(
 
 async def test_a_refreshed_stream_is_found_by_its_new_token_only() -> None:
     """What a stream was derived from changes with a refresh, and the index with it (W21)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("public/news", identity=replace(person(1), expires_at=2e9))
         fresh = replace(person(1), token_id="jti:fresh", parent_ids=(), family=None, expires_at=3e9)
         world.node.refresh(reader.connection, Subscription(fresh, TOPICS))

@@ -30,9 +30,9 @@ async function withTicket({ api, user, topics, position, fresh }) {
 /**
  * Each: title, a line about it, a warning or not, and prepare({api, jar, user, topics, position, fresh}) ->
  * {reader, url, headers, secrets, note}. `position` is where to go on after, `fresh` asks for new credentials, `jar`
- * is the cookie of this address (see jar.js).
+ * is the cookie of this address (see cookie_session.js).
  */
-export const WAYS = {
+export const AUTH_METHODS = {
   bearer: {
     title: "Bearer",
     sub: "via fetch",

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from delivery.harness import Reader, World
+from delivery.harness import NodeHarness, Reader
 from sseal.auth.identity import Identity
 from sseal.auth.revocation import Revocation
 from sseal.delivery.topic_index import MAX_LISTED
@@ -33,7 +33,7 @@ def auth(reader: Reader) -> dict[str, object]:
 
 async def test_a_live_stream_gets_each_event_of_its_topics_once_and_in_order() -> None:
     """Events of subscribed topics arrive in order, others not at all."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("a", "b")
         await world.publish("a", "1", "2")
         await world.publish("c", "other")
@@ -45,7 +45,7 @@ async def test_a_live_stream_gets_each_event_of_its_topics_once_and_in_order() -
 
 async def test_opening_auth_carries_the_head_when_no_position_was_presented() -> None:
     """A browser cut on a quiet topic comes back from where it began, and misses nothing (W1)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         await world.publish("a", "before")
         reader = await world.read("a")
         await world.settle()
@@ -60,7 +60,7 @@ async def test_opening_auth_carries_the_head_when_no_position_was_presented() ->
 
 async def test_opening_auth_carries_the_presented_position_when_a_replay_follows() -> None:
     """A cut between auth and the first replayed event repeats the replay instead of skipping it (W1)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         (first, *_) = await world.publish("a", "1", "2", "3")
         reader = await world.read("a", last=str(first))
         await world.settle()
@@ -70,7 +70,7 @@ async def test_opening_auth_carries_the_presented_position_when_a_replay_follows
 
 async def test_a_gap_carries_the_position_it_continues_after() -> None:
     """A cut right after a gap neither repeats the gap nor skips what the log still holds (W1)."""
-    async with World(Retention(count=2), window_count=1) as world:
+    async with NodeHarness(Retention(count=2), window_count=1) as world:
         (first, *_) = await world.publish("a", "1", "2", "3", "4")
         reader = await world.read("a", last=str(first))
         await world.settle()
@@ -84,7 +84,7 @@ async def test_a_gap_carries_the_position_it_continues_after() -> None:
 
 async def test_gap_names_from_to_and_reason() -> None:
     """The gap says what it covers."""
-    async with World(Retention(count=1), window_count=1) as world:
+    async with NodeHarness(Retention(count=1), window_count=1) as world:
         (first, second, _) = await world.publish("a", "1", "2", "3")
         reader = await world.read("a", last=str(first))
         await world.settle()
@@ -94,7 +94,7 @@ async def test_gap_names_from_to_and_reason() -> None:
 
 async def test_no_gap_when_only_other_topics_were_trimmed() -> None:
     """Alice is silent while others publish past the retention: nothing of hers is missing (W25)."""
-    async with World(Retention(count=3), window_count=2) as world:
+    async with NodeHarness(Retention(count=3), window_count=2) as world:
         (position,) = await world.publish("user/alice", "hers")
         for index in range(10):
             await world.publish("noise", str(index))
@@ -107,7 +107,7 @@ async def test_no_gap_when_only_other_topics_were_trimmed() -> None:
 
 async def test_gap_only_when_an_event_of_a_subscribed_topic_after_the_position_is_gone() -> None:
     """The trimmed event that was received is no gap, the one that was not is (W25)."""
-    async with World(Retention(count=2), window_count=1) as world:
+    async with NodeHarness(Retention(count=2), window_count=1) as world:
         (received,) = await world.publish("a", "received")
         await world.publish("noise", "1", "2", "3")
         fine = await world.read("a", last=str(received))
@@ -122,7 +122,7 @@ async def test_gap_only_when_an_event_of_a_subscribed_topic_after_the_position_i
 
 async def test_expiry_by_ttl_is_not_a_gap() -> None:
     """An event that was only worth reading for a second is missed by nobody (W25)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         (first,) = await world.publish("a", "first")
         await world.publish("a", "short", ttl=1.0)
         await world.publish("a", "long")
@@ -135,7 +135,7 @@ async def test_expiry_by_ttl_is_not_a_gap() -> None:
 
 async def test_ttl_expired_before_trimming_is_not_a_gap() -> None:
     """Trimming what had expired by its own ttl announces nothing (W25)."""
-    async with World(Retention(age=10.0), window_count=1) as world:
+    async with NodeHarness(Retention(age=10.0), window_count=1) as world:
         (first,) = await world.publish("a", "first")
         world.clock.advance(5.0)
         await world.publish("a", "short", ttl=1.0)
@@ -149,7 +149,7 @@ async def test_ttl_expired_before_trimming_is_not_a_gap() -> None:
 @pytest.mark.parametrize("last", ["foo_12", "", "42", "zzz-1", "abcdefgh-01"])
 async def test_malformed_position_continues_at_the_head_with_a_gap(last: str) -> None:
     """An id that is not ours is an unknown position, said so, and never a replay of everything (W13, W25)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         await world.publish("a", "old")
         reader = await world.read("a", last=last)
         await world.publish("a", "new")
@@ -162,7 +162,7 @@ async def test_malformed_position_continues_at_the_head_with_a_gap(last: str) ->
 
 async def test_position_ahead_of_the_head_continues_at_the_head_with_a_gap() -> None:
     """A position from the future is not trusted (W25)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         (position,) = await world.publish("a", "old")
         reader = await world.read("a", last=f"{position.epoch}-99")
         await world.publish("a", "new")
@@ -174,7 +174,7 @@ async def test_position_ahead_of_the_head_continues_at_the_head_with_a_gap() -> 
 
 async def test_position_of_another_epoch_replays_what_is_retained_after_a_gap() -> None:
     """After a restart without its log the hub says so and gives all it has (W10, W25)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         await world.publish("a", "1", "2")
         reader = await world.read("a", last=f"{EPOCH_OF_ANOTHER_LOG}-1")
         await world.settle()
@@ -185,7 +185,7 @@ async def test_position_of_another_epoch_replays_what_is_retained_after_a_gap() 
 
 async def test_turning_live_between_two_slices_gives_no_event_twice() -> None:
     """A stream that becomes LIVE while its event is still being fanned out gets it once (W5)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         first = await world.read("a")
         await world.settle()
         await world.publish("a", "1")  # taken in, not yet fanned out
@@ -198,7 +198,7 @@ async def test_turning_live_between_two_slices_gives_no_event_twice() -> None:
 
 async def test_live_stalled_and_live_again_within_one_fan_out_gives_no_event_twice() -> None:
     """LIVE → CATCHING_UP → LIVE in one pass neither loses nor doubles (W5)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("a")
         await world.settle()
         reader.stick()
@@ -214,7 +214,7 @@ async def test_live_stalled_and_live_again_within_one_fan_out_gives_no_event_twi
 
 async def test_a_slow_reader_costs_no_queue_and_loses_nothing_retained() -> None:
     """A stuck reader holds its high-water mark at most, and reads on from the log (W32)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("a")
         await world.settle()
         reader.stick()
@@ -234,7 +234,7 @@ async def test_a_slow_reader_costs_no_queue_and_loses_nothing_retained() -> None
 async def test_streams_that_come_back_together_share_the_bytes_of_what_they_missed() -> None:
     """A storm on one set of topics encodes each page of the window once, wherever in it a stream begins."""
     with mock.patch.object(Framer, "_between", autospec=True, side_effect=Framer._between) as joins:
-        async with World() as world:
+        async with NodeHarness() as world:
             gone = await world.read("a", "b")
             for number in range(700):
                 await world.publish("ab"[number % 2], str(number))
@@ -252,7 +252,7 @@ async def test_streams_that_come_back_together_share_the_bytes_of_what_they_miss
 
 async def test_what_was_kept_for_one_storm_is_let_go_of() -> None:
     """Shared pages live for some seconds; what ends at the head only until the next event."""
-    async with World() as world:
+    async with NodeHarness() as world:
         gone = await world.read("a")
         for number in range(700):
             await world.publish("a", str(number))
@@ -276,7 +276,7 @@ async def test_what_was_kept_for_one_storm_is_let_go_of() -> None:
 
 async def test_what_is_kept_for_a_storm_is_no_older_than_the_log() -> None:
     """What was kept for others is not given once the log retains it no longer; there is a gap instead."""
-    async with World(Retention(age=3.0), log_age=3.0) as world:
+    async with NodeHarness(Retention(age=3.0), log_age=3.0) as world:
         gone = await world.read("a")
         for number in range(700):
             await world.publish("a", str(number))
@@ -296,7 +296,7 @@ async def test_what_is_kept_for_a_storm_is_no_older_than_the_log() -> None:
 
 async def test_the_window_gives_what_the_log_has_lost() -> None:
     """A page read from the log for somebody else, with a gap, does not hide what the window still holds."""
-    async with World(Retention(count=600), window_count=700) as world:
+    async with NodeHarness(Retention(count=600), window_count=700) as world:
         await world.publish("a", *range(1, 4))
         await world.settle()
         await world.read("a")
@@ -314,7 +314,7 @@ async def test_the_window_gives_what_the_log_has_lost() -> None:
 
 async def test_what_matches_no_pattern_leaves_nothing_on_the_shelf() -> None:
     """Thousands of private patterns that come back over a full window must not take the place of what is shared."""
-    async with World() as world:
+    async with NodeHarness() as world:
         keep, gone = await world.read("news"), await world.read("user/1/*")
         for number in range(2_500):
             await world.publish("news", str(number))
@@ -330,7 +330,7 @@ async def test_what_matches_no_pattern_leaves_nothing_on_the_shelf() -> None:
 
 async def test_only_what_somebody_reads_is_encoded() -> None:
     """A log may hand out events of topics that nobody here reads; they cost no encoding."""
-    async with World() as world:
+    async with NodeHarness() as world:
         one, other = await world.read("a"), await world.read("b", envelope=True)
         with mock.patch.object(Frame, "tail", autospec=True, side_effect=Frame.tail) as tail:
             await world.broker.publish(
@@ -343,7 +343,7 @@ async def test_only_what_somebody_reads_is_encoded() -> None:
 
 async def test_a_frame_that_cannot_be_encoded_takes_nothing_from_others() -> None:
     """An entry that no publisher could have made (a damaged log) ends its own readers' streams, nobody else's."""
-    async with World() as world:
+    async with NodeHarness() as world:
         good, hurt = await world.read("good"), await world.read("bad")
         bad = Publication(topics=("bad",), type="a\nb", data="x")
         good_ones = [publication("good", text, limits=world.settings.limits) for text in ("1", "2")]
@@ -358,7 +358,7 @@ async def test_a_frame_that_cannot_be_encoded_takes_nothing_from_others() -> Non
 
 async def test_a_kept_page_is_not_shown_after_its_events_outlived_their_time() -> None:
     """An event whose time to live has passed since the page was made is left out, and the others are not."""
-    async with World() as world:
+    async with NodeHarness() as world:
         gone = await world.read("a")
         await world.publish("a", "short", ttl=2.0)
         await world.publish("a", "long")
@@ -392,7 +392,7 @@ def test_a_read_for_many_topics_is_bounded_and_leaves_no_hole() -> None:
 
 async def test_a_window_that_never_covered_a_topic_is_not_believed() -> None:
     """Events of B published while this hub did not listen to B are read from the broker (W6)."""
-    async with World(window_count=3) as world:
+    async with NodeHarness(window_count=3) as world:
         (position,) = await world.publish("b", "b1")
         await world.publish("b", "b2")
         await world.publish("a", "1", "2", "3", "4")  # b2 has left the window
@@ -404,7 +404,7 @@ async def test_a_window_that_never_covered_a_topic_is_not_believed() -> None:
 
 async def test_coverage_ends_when_the_hub_leaves_a_topic() -> None:
     """After the last reader of B left, the window vouches for nothing of B (W6)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         window = world.node.window
         reader = await world.read("b")
         await world.settle()
@@ -416,7 +416,7 @@ async def test_coverage_ends_when_the_hub_leaves_a_topic() -> None:
 
 async def test_an_event_of_several_topics_is_one_event_and_delivered_once() -> None:
     """A reader of both topics and of a pattern over them gets it once, under the first topic (W27)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("a", "b", "*")
         await world.publish(["a", "b"], "both")
         await world.settle()
@@ -427,7 +427,7 @@ async def test_an_event_of_several_topics_is_one_event_and_delivered_once() -> N
 
 async def test_pattern_readers_get_what_matches_and_nothing_else() -> None:
     """``news/*`` is one segment, ``log/**`` is the rest."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("news/*", "log/**")
         for topic in ("news/a", "news/a/b", "log", "log/x", "log/x/y", "other"):
             await world.publish(topic, topic)
@@ -441,7 +441,7 @@ async def test_pattern_readers_get_what_matches_and_nothing_else() -> None:
 async def test_sealed_ids_carry_the_token_in_every_id() -> None:
     """On a ticket stream auth, events and gap all carry the resume token before the position (W1, W31)."""
     token = "abcdefghijklmnopqrstuvwx23"
-    async with World(Retention(count=1), window_count=1) as world:
+    async with NodeHarness(Retention(count=1), window_count=1) as world:
         (first, *_) = await world.publish("a", "1", "2", "3")
         reader = await world.read("a", last=str(first), token=token)
         await world.publish("a", "4")
@@ -453,7 +453,7 @@ async def test_sealed_ids_carry_the_token_in_every_id() -> None:
 
 async def test_envelope_puts_topic_type_and_data_into_one_json() -> None:
     """``?envelope=1`` lets a native page know the topic (W27)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("a", envelope=True)
         await world.publish("a", {"x": 1}, event="tick")
         await world.settle()
@@ -463,7 +463,7 @@ async def test_envelope_puts_topic_type_and_data_into_one_json() -> None:
 
 async def test_since_hides_older_events_and_makes_no_gap_of_them() -> None:
     """A grant given today replays nothing of yesterday, and misses nothing of it (W21)."""
-    async with World(Retention(count=3), window_count=1) as world:
+    async with NodeHarness(Retention(count=3), window_count=1) as world:
         (first, *_) = await world.publish("a", "1", "2")
         world.clock.advance(100.0)
         granted = world.clock.wall()
@@ -478,7 +478,7 @@ async def test_since_hides_older_events_and_makes_no_gap_of_them() -> None:
 
 async def test_frames_of_one_tick_are_joined_into_one_write() -> None:
     """When publishes outrun writes, one write carries them all, in order."""
-    async with World() as world:
+    async with NodeHarness() as world:
         readers = [await world.read("a") for _ in range(5)]
         await world.settle()
         before = world.node.stats.writes
@@ -490,7 +490,7 @@ async def test_frames_of_one_tick_are_joined_into_one_write() -> None:
 
 async def test_overload_makes_publishers_wait_or_refuses_them() -> None:
     """When fan-out is late, in-process publishers wait and HTTP ones get 429 (W29)."""
-    async with World(window_count=4) as world:
+    async with NodeHarness(window_count=4) as world:
         reader = await world.read("a")
         await world.settle()
         await world.publish("a", "1", "2", "3")  # more than half the window is not fanned out
@@ -510,7 +510,7 @@ async def test_overload_makes_publishers_wait_or_refuses_them() -> None:
 
 async def test_a_fan_out_that_fails_loses_nothing_and_delivery_goes_on() -> None:
     """A fault in the middle of a fan-out: every stream reads on from where it was."""
-    async with World() as world:
+    async with NodeHarness() as world:
         broken, fine = await world.read("a"), await world.read("a")
         await world.settle()
 
@@ -529,7 +529,7 @@ async def test_a_fan_out_that_fails_loses_nothing_and_delivery_goes_on() -> None
 
 async def test_who_comes_and_who_leaves_between_two_events_is_seen() -> None:
     """The list of a topic's readers is kept from event to event, and not longer than it is true."""
-    async with World() as world:
+    async with NodeHarness() as world:
         readers = [await world.read("a")]
         for number in range(20):
             await world.publish("a", str(number))
@@ -551,7 +551,7 @@ async def test_who_comes_and_who_leaves_between_two_events_is_seen() -> None:
 
 async def test_a_batch_over_many_topics_arrives_in_order() -> None:
     """Frames of several topics are merged by offset for streams that read more than one of them."""
-    async with World() as world:
+    async with NodeHarness() as world:
         both, one = await world.read("a", "b"), await world.read("b")
         await world.settle()
         for number in range(6):
@@ -563,7 +563,7 @@ async def test_a_batch_over_many_topics_arrives_in_order() -> None:
 
 async def test_expiry_announces_itself_then_ends_the_stream() -> None:
     """``auth: expiring`` comes 30 s before, ``auth: expired`` at the end, then the stream closes."""
-    async with World() as world:
+    async with NodeHarness() as world:
         identity = Identity(subject="alice", expires_at=world.clock.wall() + 100.0, auth_method="bearer")
         reader = await world.read("a", identity=identity)
         for moment, sessions in ((69.0, ["valid"]), (2.0, ["valid", "expiring"])):
@@ -580,7 +580,7 @@ async def test_expiry_announces_itself_then_ends_the_stream() -> None:
 
 async def test_a_stream_that_cannot_be_taken_out_gets_nothing_all_the_same() -> None:
     """Whatever goes wrong while a stream is ended, it has ended: what is revoked reads nothing more (W17)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("a")
         reader.connection.address = "192.0.2.1"  # under which nobody has entered
         with pytest.raises(KeyError):
@@ -592,7 +592,7 @@ async def test_a_stream_that_cannot_be_taken_out_gets_nothing_all_the_same() -> 
 
 async def test_refresh_extends_a_stream_in_place() -> None:
     """After a refresh the old end passes without effect, and the new one is announced again."""
-    async with World() as world:
+    async with NodeHarness() as world:
         identity = Identity(subject="alice", expires_at=world.clock.wall() + 60.0, auth_method="bearer")
         reader = await world.read("a", identity=identity)
         fresh = replace(identity, expires_at=world.clock.wall() + 600.0)
@@ -608,7 +608,7 @@ async def test_refresh_extends_a_stream_in_place() -> None:
 
 async def test_heartbeat_is_one_line_to_every_quiet_stream() -> None:
     """Each stream gets one ``:`` line per interval, and no more."""
-    async with World(heartbeat=15.0) as world:
+    async with NodeHarness(heartbeat=15.0) as world:
         readers = [await world.read("a") for _ in range(7)]
         await world.settle()
         lengths = [len(reader.sink.data) for reader in readers]
@@ -624,7 +624,7 @@ async def test_heartbeat_is_one_line_to_every_quiet_stream() -> None:
 
 async def test_a_reader_that_takes_nothing_for_a_minute_is_closed() -> None:
     """A stalled reader goes after 60 s and may resume (W32)."""
-    async with World(stall_timeout=60.0) as world:
+    async with NodeHarness(stall_timeout=60.0) as world:
         reader = await world.read("a")
         await world.settle()
         reader.stick()
@@ -643,7 +643,7 @@ async def test_a_reader_that_takes_nothing_for_a_minute_is_closed() -> None:
 
 async def test_revocation_between_check_and_entry_is_seen() -> None:
     """A stream is indexed and checked in one step: what was revoked meanwhile does not get in (W17)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         now = world.clock.wall()
         world.node.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
         with pytest.raises(CredentialInvalid):
@@ -653,7 +653,7 @@ async def test_revocation_between_check_and_entry_is_seen() -> None:
 
 async def test_revocation_ends_exactly_the_streams_it_concerns() -> None:
     """A revoked subject's streams end with ``bye`` that forbids coming back; others stay (W17, W37)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         mine = await world.read("a")
         other = await world.read("a", identity=Identity(subject="bob", auth_method="bearer"))
         now = world.clock.wall()
@@ -666,7 +666,7 @@ async def test_revocation_ends_exactly_the_streams_it_concerns() -> None:
 
 async def test_nothing_is_written_after_the_end() -> None:
     """An event fanned out in the tick of a revocation does not reach the revoked stream (W4)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("a")
         await world.settle()
         await world.publish("a", "secret")
@@ -679,7 +679,7 @@ async def test_nothing_is_written_after_the_end() -> None:
 
 async def test_drain_says_bye_to_all_and_refuses_new_streams() -> None:
     """On shutdown each stream is told to come back, and nobody new is let in."""
-    async with World(drain_window=0.05) as world:
+    async with NodeHarness(drain_window=0.05) as world:
         readers = [await world.read("a") for _ in range(10)]
         await world.node.drain()
         for reader in readers:
@@ -691,7 +691,7 @@ async def test_drain_says_bye_to_all_and_refuses_new_streams() -> None:
 
 async def test_leaving_frees_everything_at_once() -> None:
     """After the last stream has gone, no index, timer or count remembers it."""
-    async with World() as world:
+    async with NodeHarness() as world:
         for number in range(100):
             identity = Identity(
                 subject=f"u{number}", expires_at=world.clock.wall() + 50.0, auth_method="bearer", family="f"
@@ -713,7 +713,7 @@ async def test_leaving_frees_everything_at_once() -> None:
 
 async def test_canary_goes_through_the_log_and_is_shown_to_nobody() -> None:
     """Readiness sends an event through the broker that no stream ever sees."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("**")
         await world.settle()
         start = reader.last_id
@@ -728,6 +728,6 @@ async def test_canary_goes_through_the_log_and_is_shown_to_nobody() -> None:
 
 async def test_position_of_connection_ids_names_the_node() -> None:
     """A connection id begins with its node, so that commands find it (W42)."""
-    async with World() as world:
+    async with NodeHarness() as world:
         reader = await world.read("a")
         assert str(auth(reader)["connection"]).startswith(world.node.id + ".")

@@ -25,7 +25,7 @@ from sseal.subscription import TopicSet
 
 from .calls import Address, NotSentError, request
 
-__all__ = ["Hub", "Process", "Stage", "read_log", "stage", "until"]
+__all__ = ["Hub", "Process", "Processes", "processes", "read_log", "until"]
 
 MARK: Final = "CHAOS_STAGE"
 """In the environment of every process of a stage, so that none is overlooked, whoever started it."""
@@ -174,7 +174,7 @@ class Hub(Process):
         return [line[:3000] for line in lines if any(sign in line for sign in BAD_SIGNS)]
 
 
-class Stage:
+class Processes:
     """Everything one scenario has started.
 
     :ivar folder: where its files are.
@@ -234,12 +234,12 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(folder: Path) -> AsyncIterator[Stage]:
+async def processes(folder: Path) -> AsyncIterator[Processes]:
     """Make a stage, and leave nothing of it behind.
 
     :raises AssertionError: something went on running that should have ended with its parent; it is ended, too.
     """
-    made = Stage(folder)
+    made = Processes(folder)
     try:
         yield made
     finally:
@@ -251,7 +251,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
             await _end_orphans(made)
 
 
-async def _end_orphans(made: Stage) -> None:
+async def _end_orphans(made: Processes) -> None:
     end = time.monotonic() + 2.0  # workers see the end of their parent and end themselves
     while (left := made.orphans()) and time.monotonic() < end:
         await asyncio.sleep(0.05)

@@ -5,7 +5,7 @@ import { Refused } from "./api.js";
 
 const KEY = "sseal-demo-cookie";
 
-export class Jar {
+export class CookieSession {
   #api;
 
   constructor(api) {

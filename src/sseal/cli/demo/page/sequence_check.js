@@ -2,7 +2,7 @@
 
 const REMEMBERED = 1000;
 
-export class Ledger {
+export class SequenceCheck {
   received = 0;
   missed = 0;
   doubled = 0;
