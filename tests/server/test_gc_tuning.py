@@ -8,7 +8,7 @@ from typing import Any
 
 GARBAGE = """
 import asyncio, collections, gc, sys
-from sseal.server.gc_tuning import calm_collector
+from sseal.server.gc_tuning import tune_gc
 
 class Node:
     def __init__(self):
@@ -17,7 +17,7 @@ class Node:
 
 async def main():
     connections, passes, alive = [], [], collections.deque(maxlen=40_000)
-    calm_collector(lambda: len(connections))
+    tune_gc(lambda: len(connections))
     gc.callbacks.append(lambda phase, info: passes.append(1) if phase == "stop" and info["generation"] == 2 else None)
     before, most = sys.getallocatedblocks(), 0
     for turn in range(200):
