@@ -70,7 +70,7 @@ class Hub:
 
 
 @dataclass
-class World:
+class RedisHubs:
     """A server and the hubs on it."""
 
     server: RedisServer
@@ -94,10 +94,10 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def worlds(server: RedisServer) -> AsyncIterator[World]:
-    """Close every hub of a world at the end, whatever happened."""
-    world = World(server)
+async def open_redis_hubs(server: RedisServer) -> AsyncIterator[RedisHubs]:
+    """Close every hub at the end, whatever happened."""
+    redis_hubs = RedisHubs(server)
     try:
-        yield world
+        yield redis_hubs
     finally:
-        await world.close()
+        await redis_hubs.close()

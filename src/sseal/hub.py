@@ -38,7 +38,7 @@ from .identity_sources.sessions import LoginSessions
 from .identity_sources.tickets import Tickets
 from .publisher import publication
 from .storage import Retention
-from .storage.address import engine_of, shown
+from .storage.address import engine_of, redact_url
 from .stream import reasons
 from .stream.connection import Connection
 from .telemetry import redaction
@@ -192,7 +192,7 @@ class Hub:
             logger.error("the hub cannot start: %s", shown_as)  # noqa: TRY400 - it names its own cause
             raise shown_as from None
         self._chain_signals()
-        logger.info("hub started", extra={"node": self.node.id, "broker": shown(self.settings.broker)})
+        logger.info("hub started", extra={"node": self.node.id, "broker": redact_url(self.settings.broker)})
 
     async def drain(self) -> None:
         """Refuse new streams and end all open ones with ``bye``, spread over ``drain_window`` seconds."""

@@ -31,7 +31,7 @@ class Recorder:
         self.misses: list[int] = []
         self.returns = 0
         self.grew = 0
-        self.letters: list[bytes] = []
+        self.messages: list[bytes] = []
 
     def on_entries(self, entries: Sequence[Entry]) -> None:
         """Keep them, with the time."""
@@ -56,7 +56,7 @@ class Recorder:
 
     def on_message(self, body: bytes) -> None:
         """Keep it."""
-        self.letters.append(body)
+        self.messages.append(body)
 
     @property
     def offsets(self) -> list[int]:
@@ -136,11 +136,11 @@ class Hub:
         """Count so often."""
         return [await self.store.count(key, 60.0) for _ in range(times)]
 
-    async def letters(self, number: int) -> list[str]:
+    async def messages(self, number: int) -> list[str]:
         """Return the mail once there is so much."""
-        while len(self.recorder.letters) < number:
+        while len(self.recorder.messages) < number:
             await asyncio.sleep(0.005)
-        return [body.decode() for body in self.recorder.letters]
+        return [body.decode() for body in self.recorder.messages]
 
     async def limit_files(self, size: int) -> None:
         """Let no file of this process grow beyond a size; 0 lets them grow again."""

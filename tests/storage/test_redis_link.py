@@ -14,11 +14,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redis_logs import publication, until, worlds
+from redis_logs import open_redis_hubs, publication, until
 from redis_servers import ENGINES, RedisServer, authority, redis_server, sentinels
 from sseal.clock import SystemClock
 from sseal.errors import InvalidInput, Unavailable
-from sseal.storage.address import shown
+from sseal.storage.address import redact_url
 from sseal.storage.redis import Link, RedisBroker
 from sseal.storage.redis.address import Address
 from sseal.storage.redis.connection import PATIENCE
@@ -108,8 +108,8 @@ def what_is_shown(address: str) -> str:
     try:
         parsed = Address.parse(address)
     except InvalidInput as error:
-        return f"{error} {shown(address)} {error.__cause__}"
-    return f"{parsed} {parsed!r} {shown(address)}"
+        return f"{error} {redact_url(address)} {error.__cause__}"
+    return f"{parsed} {parsed!r} {redact_url(address)}"
 
 
 @example("123/topsecret")
@@ -220,8 +220,8 @@ def test_old_servers_and_clusters_are_refused() -> None:
 
 async def test_databases_and_prefixes_do_not_see_each_other(server: RedisServer) -> None:
     """Two logs on one server are two logs, also in what they tell their hubs."""
-    async with worlds(server) as world:
-        hub = await world.hub()
+    async with open_redis_hubs(server) as redis_hubs:
+        hub = await redis_hubs.hub()
         await hub.broker.listen(["**"])
         for url in (f"redis://127.0.0.1:{server.port}/1", f"{server.url}?prefix=other"):
             assert await opened(url) == 1
@@ -254,8 +254,8 @@ async def test_tls_checks_the_server(tmp_path: Path, caplog: pytest.LogCaptureFi
 async def test_broker_and_store_share_one_link(server: RedisServer) -> None:
     """The first opens it, the last closes it, and a return reaches both."""
     clock = SystemClock()
-    async with worlds(server) as world:
-        hub = await world.hub()
+    async with open_redis_hubs(server) as redis_hubs:
+        hub = await redis_hubs.hub()
         store = RedisStore(hub.link, clock)
         await store.open("one", Deaf())
         await hub.broker.listen(["a"])
@@ -346,8 +346,8 @@ async def test_sentinels_lead_to_the_new_primary(engine: str, tmp_path: Path) ->
 async def follow_the_sentinels(primary: RedisServer, replica: RedisServer, ports: list[int]) -> None:
     """End the primary under a hub that asks sentinels for its address, and let the hub follow."""
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-    async with worlds(primary) as world:
-        hub = await world.hub(url=f"redis+sentinel://{hosts}/main/0")
+    async with open_redis_hubs(primary) as redis_hubs:
+        hub = await redis_hubs.hub(url=f"redis+sentinel://{hosts}/main/0")
         await hub.broker.listen(["a"])
         await hub.broker.publish([publication("a")] * 3)
         await until(lambda: replica.command("HGET", "sseal:meta", "head") == "3")

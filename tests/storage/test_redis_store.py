@@ -22,7 +22,7 @@ class Node:
 
     link: Link
     store: RedisStore
-    letters: list[bytes] = field(default_factory=list)
+    messages: list[bytes] = field(default_factory=list)
     grew: int = 0
 
     def on_revocations(self) -> None:
@@ -31,7 +31,7 @@ class Node:
 
     def on_message(self, body: bytes) -> None:
         """Keep the message."""
-        self.letters.append(body)
+        self.messages.append(body)
 
 
 @dataclass
@@ -66,9 +66,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 async def nodes(server: RedisServer) -> AsyncIterator[Nodes]:
     """The server, empty, and whatever a test opened on it closed afterwards."""
     server.command("FLUSHALL")
-    world = Nodes(server)
-    yield world
-    for node in world.open:
+    nodes = Nodes(server)
+    yield nodes
+    for node in nodes.open:
         await node.store.close()
 
 
@@ -142,8 +142,8 @@ async def test_mail_reaches_the_node_it_is_for(nodes: Nodes) -> None:
     assert await one.store.send("two", b"hello\x00\xff")
     assert await one.store.send("one", b"self")
     assert not await one.store.send("three", b"hello")
-    await until(lambda: one.letters and two.letters)
-    assert (one.letters, two.letters) == ([b"self"], [b"hello\x00\xff"])
+    await until(lambda: one.messages and two.messages)
+    assert (one.messages, two.messages) == ([b"self"], [b"hello\x00\xff"])
     with pytest.raises(TooLarge):
         await one.store.send("two", b"x" * (1024 * 1024 + 1))
 
@@ -203,7 +203,7 @@ async def test_a_dead_connection_for_messages_is_noticed(nodes: Nodes, time_unit
     await until(lambda: one.store.lost_since is None)
     while not await one.store.send("one", b"hello"):  # its own signs of life may have come late
         await asyncio.sleep(0.01)
-    await until(lambda: one.letters == [b"hello"])
+    await until(lambda: one.messages == [b"hello"])
 
 
 async def test_a_server_that_became_a_replica_is_lost(nodes: Nodes, time_unit: float) -> None:

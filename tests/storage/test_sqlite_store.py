@@ -265,7 +265,7 @@ async def test_mail_that_cannot_be_taken_out_of_the_file_stops_nothing(
     monkeypatch.setattr(messages, "collect", collect)
     await broker.publish([Publication(topics=("t",), type="m", data="")])
     await eventually(
-        lambda: recorder.letters == [b"hi"], "with the next commit, at the latest a heartbeat, it is taken"
+        lambda: recorder.messages == [b"hi"], "with the next commit, at the latest a heartbeat, it is taken"
     )
     assert (recorder.returns, store.lost_since) == (0, None)
     await broker.close()
@@ -288,7 +288,7 @@ async def test_mail_that_makes_a_hub_fail_is_over_and_the_next_arrives(
     monkeypatch.setattr(recorder, "on_message", on_message)
     for body in (b"bad", b"good"):
         assert await other.send("n1", body)
-    await eventually(lambda: recorder.letters == [b"good"], "the next letter")
+    await eventually(lambda: recorder.messages == [b"good"], "the next letter")
 
 
 async def test_mail_arrives_once_in_order_at_the_node_it_is_for(path: Path) -> None:
@@ -298,9 +298,9 @@ async def test_mail_arrives_once_in_order_at_the_node_it_is_for(path: Path) -> N
             assert await nodes[0].ask("send_mail", node="node1", body=body) is True
         assert await nodes[0].ask("send_mail", node="node0", body="self") is True
         assert await nodes[0].ask("send_mail", node="nobody", body="lost") is False
-        assert await nodes[1].ask("letters", number=2) == ["one", "two"]
-        assert await nodes[0].ask("letters", number=1) == ["self"]
-        assert await nodes[2].ask("letters", number=0) == []
+        assert await nodes[1].ask("messages", number=2) == ["one", "two"]
+        assert await nodes[0].ask("messages", number=1) == ["self"]
+        assert await nodes[2].ask("messages", number=0) == []
     assert rows(path, "mail") == 0
 
 
@@ -424,4 +424,4 @@ async def test_a_node_that_reads_no_mail_keeps_none_from_the_others(
     with pytest.raises(Unavailable):
         await store.send("killed", b"x")
     assert await store.send("n2", b"hello")
-    await eventually(lambda: recorder.letters == [b"hello"], "the letter")
+    await eventually(lambda: recorder.messages == [b"hello"], "the letter")
