@@ -16,9 +16,9 @@ from sseal.clock import SystemClock
 from sseal.errors import SsealError
 from sseal.storage import Entry, IdempotencyKey, Publication, Retention
 from sseal.storage.sqlite import Database, SqliteBroker, SqliteStore, watcher
-from sseal.storage.sqlite.wakeups import Ringer
+from sseal.storage.sqlite.wakeups import Notifier
 
-PATIENCE = 20.0
+ANSWER_TIMEOUT = 20.0
 """Seconds an answer may take."""
 
 
@@ -149,11 +149,11 @@ class Hub:
 
     async def mute(self) -> None:
         """Lose every datagram to others from now on."""
-        Ringer.ring = lambda self, addresses: []  # type: ignore[method-assign]
+        Notifier.wake = lambda self, addresses: []  # type: ignore[method-assign]
 
     async def listen_only(self) -> None:
         """Look at the version of the file so seldom that only a datagram brings anything soon."""
-        watcher.POLL = 5.0  # type: ignore[misc]
+        watcher.POLL_INTERVAL = 5.0  # type: ignore[misc]
 
     async def close(self) -> None:
         """Close both."""
@@ -205,7 +205,7 @@ class Child:
     async def line(self) -> bytes:
         """Return the next line it prints; empty at its end."""
         assert self.process.stdout is not None
-        return await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
+        return await asyncio.wait_for(self.process.stdout.readline(), ANSWER_TIMEOUT)
 
 
 @asynccontextmanager
@@ -237,9 +237,9 @@ async def children(path: Path, number: int) -> AsyncIterator[list[Child]]:
 
 async def eventually(condition: Any, what: str) -> None:
     """Wait until something is true."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + ANSWER_TIMEOUT
     while not condition():
-        assert time.monotonic() < end, f"waited {PATIENCE} s: {what}"
+        assert time.monotonic() < end, f"waited {ANSWER_TIMEOUT} s: {what}"
         await asyncio.sleep(0.005)
 
 

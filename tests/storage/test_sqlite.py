@@ -330,7 +330,7 @@ async def test_one_page_looks_through_a_bounded_part_of_what_was_trimmed(opened:
     """With as many trimmed topics as are remembered and patterns that match none, in SQLite's own steps."""
     await opened(Retention(count=1))
     patterns = TopicSet.of(*(f"*/none{number}" for number in range(8)))
-    asked = history.Question(topics=patterns, after=0, upto=None, limit=500, since=NOTHING, now=10**15)
+    asked = history.HistoryQuery(topics=patterns, after=0, upto=None, limit=500, since=NOTHING, now=10**15)
     steps = 0
 
     def step() -> int:
@@ -753,7 +753,7 @@ async def test_nothing_is_delivered_before_what_must_come_first_has_gone_well(
         if failing:
             raise Unavailable("the revocations cannot be read")
 
-    monkeypatch.setattr(broker._tail, "_receiver", replace(broker._tail._receiver, on_reconnect=on_reconnect))
+    monkeypatch.setattr(recorder, "on_reconnect", on_reconnect)
     path.rename(f"{path}-away")
     await eventually(lambda: broker.lost_since is not None, "the loss is noticed")
     Path(f"{path}-away").rename(path)
@@ -807,7 +807,7 @@ async def test_a_writer_that_does_not_get_its_turn_says_so(
     path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A foreign program that holds the file locked makes publishing fail for now, and nothing is appended (W9)."""
-    monkeypatch.setattr(writer, "PATIENCE", 0.2)
+    monkeypatch.setattr(writer, "BEGIN_TIMEOUT", 0.2)
     broker, _ = await opened()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -826,7 +826,7 @@ async def test_a_deadline_tells_whether_the_event_may_be_there(
     """What had not begun is withdrawn; of the rest the outcome is unknown (W9)."""
     broker, _ = await opened()
     await publish(broker, 1)
-    monkeypatch.setattr(workers, "DEADLINE", 1.0)
+    monkeypatch.setattr(workers, "CALL_TIMEOUT", 1.0)
     busy, release = threading.Event(), threading.Event()
 
     def stuck(connection: sqlite3.Connection, items: Any) -> list[None]:
@@ -853,7 +853,7 @@ async def test_a_read_that_took_too_long_says_no_more_than_that(
 ) -> None:
     """There is nothing to repeat with a key, and no outcome to wonder about."""
     broker, _ = await opened()
-    monkeypatch.setattr(workers, "DEADLINE", 1.0)
+    monkeypatch.setattr(workers, "CALL_TIMEOUT", 1.0)
     release = threading.Event()
 
     def stuck(connection: sqlite3.Connection, items: Any) -> list[None]:
@@ -921,7 +921,7 @@ async def test_closing_does_not_hold_up_the_loop(opened: Opener) -> None:
 async def test_the_write_ahead_log_is_bounded(opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when a reader of another program has kept it from being written back."""
     monkeypatch.setattr(writer, "WAL_LIMIT", 100_000)
-    monkeypatch.setattr(writer, "LOOK_EVERY", 1)
+    monkeypatch.setattr(writer, "WAL_CHECK_COMMITS", 1)
     broker, _ = await opened()
     await publish(broker, 1)
     reader = sqlite3.connect(path, isolation_level=None)

@@ -14,7 +14,8 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from ...clock import Clock
 from ...errors import TooLarge, Unavailable
-from ..leases import Changes, Held, lapsed
+from ..errors import lease_lapsed
+from ..leases import Changes, Held
 from ..store import StoreListener
 from .connection import Argument
 from .errors import Lost
@@ -169,7 +170,7 @@ class RedisStore:
             flat += (name, key, int(value is not None), value or b"")
         counts = await self._run(_ENTER, owner, *flat)
         if counts is None:
-            raise lapsed()
+            raise lease_lapsed()
         return {name.decode(): int(number) for name, number in counts}
 
     async def held(self, sets: Sequence[str]) -> dict[str, list[Held]]:

@@ -11,7 +11,7 @@ from ...errors import Unavailable
 
 __all__ = ["OpenLock"]
 
-PATIENCE: Final = 10.0
+LOCK_TIMEOUT: Final = 10.0
 """Seconds to wait for the first process while it checks the file and makes the tables."""
 
 
@@ -31,7 +31,7 @@ class OpenLock:
 
         :raises Unavailable: another process has been preparing the file for a long time.
         """
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + LOCK_TIMEOUT
         while True:
             if self._try(fcntl.LOCK_EX):
                 return True
