@@ -19,8 +19,8 @@ async def test_a_first_replica_makes_one_new_epoch_at_most(tmp_path: Path, engin
     """
     with redis_server(tmp_path / "primary", engine) as primary, redis_server(tmp_path / "replica", engine) as replica:
         async with open_redis_hubs(primary) as redis_hubs:
-            early = await redis_hubs.hub(check_every=0.05)
-            late = await redis_hubs.hub(check_every=3600.0)
+            early = await redis_hubs.hub(check_interval=0.05)
+            late = await redis_hubs.hub(check_interval=3600.0)
             await early.broker.publish([publication("t")])
             first = early.broker.lineage.epoch
             before = replication_id(primary)

@@ -16,7 +16,7 @@ from redis_servers import ENGINES, Proxy, RedisServer, redis_server
 from sseal.errors import SsealError, Unavailable
 from sseal.position import Lineage, Position
 from sseal.storage import Retention
-from sseal.storage.redis import listening
+from sseal.storage.redis import delivery
 from sseal.subscription import TopicSet
 
 NOTHING: dict[str, float] = {}
@@ -92,7 +92,7 @@ async def test_a_topic_asked_for_while_the_log_is_away_is_complete(redis_hubs: R
 
 async def test_the_last_message_of_a_topic_that_was_lost_is_found(redis_hubs: RedisHubs, time_unit: float) -> None:
     """The comparison with the heads finds what no later message tells of (W8)."""
-    hub, publisher = await redis_hubs.hub(check_every=time_unit), await redis_hubs.hub(listening=False)
+    hub, publisher = await redis_hubs.hub(check_interval=time_unit), await redis_hubs.hub(listening=False)
     await hub.broker.listen(["a"])
     deaf(hub, 1)
     await publisher.broker.publish([publication("a")])
@@ -117,18 +117,18 @@ async def test_a_canary_makes_the_hub_look(redis_hubs: RedisHubs) -> None:
 
 def deaf(hub: Hub, messages: int) -> None:
     """Let a hub lose the next messages."""
-    handlers = hub.link._handlers
-    left = [messages]
+    delivery = hub.broker._delivery
+    assert delivery is not None
+    take, left = delivery.on_message, messages
 
-    def take(channel: str, data: bytes) -> None:
-        if left[0] > 0:
-            left[0] -= 1
+    def lose_some(channel: str, data: bytes) -> None:
+        nonlocal left
+        if left > 0:
+            left -= 1
         else:
-            assert hub.broker._listener is not None
-            hub.broker._listener._take(channel, data)
+            take(channel, data)
 
-    for channel in list(handlers):
-        handlers[channel] = take
+    delivery.on_message = lose_some  # type: ignore[method-assign]
 
 
 async def test_a_hole_is_read_once_and_later_messages_wait(redis_hubs: RedisHubs) -> None:
@@ -174,8 +174,8 @@ async def test_more_messages_than_can_be_held_are_read_from_the_log(
     redis_hubs: RedisHubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a hole is filled the memory is bounded, and nothing is lost by it."""
-    monkeypatch.setattr(listening, "MAX_HELD", 5)
-    monkeypatch.setattr(listening, "PAGE", 2)
+    monkeypatch.setattr(delivery, "MAX_HELD", 5)
+    monkeypatch.setattr(delivery, "PAGE", 2)
     hub, publisher = await redis_hubs.hub(), await redis_hubs.hub(listening=False)
     await hub.broker.listen(["a"])
     await publisher.broker.publish([publication("a")])
@@ -200,7 +200,7 @@ async def test_an_answer_lost_on_its_way_is_one_event(redis_hubs: RedisHubs) -> 
 
 async def test_a_frozen_server_is_an_unknown_outcome_in_two_seconds(redis_hubs: RedisHubs) -> None:
     """A publish that may have come through says so, in time, and the hub finds its way back (W9)."""
-    hub = await redis_hubs.hub(check_every=0.5)
+    hub = await redis_hubs.hub(check_interval=0.5)
     await hub.broker.listen(["a"])
     await hub.broker.publish([publication("a")])
     redis_hubs.server.freeze()
@@ -226,7 +226,7 @@ async def test_a_frozen_server_is_an_unknown_outcome_in_two_seconds(redis_hubs: 
 
 async def test_a_frozen_server_is_noticed_without_publishing(redis_hubs: RedisHubs, time_unit: float) -> None:
     """A connection that does not answer is lost, though nobody closed it."""
-    hub = await redis_hubs.hub(check_every=time_unit)
+    hub = await redis_hubs.hub(check_interval=time_unit)
     redis_hubs.server.freeze()
     await until(lambda: hub.broker.lost_since is not None, patience=5.0)
     redis_hubs.server.thaw()
@@ -268,17 +268,17 @@ async def test_a_log_that_vanished_is_a_new_one(redis_hubs: RedisHubs) -> None:
 
 async def test_another_hub_s_new_epoch_is_noticed(redis_hubs: RedisHubs, time_unit: float) -> None:
     """A hub follows into an epoch that another one opened, by a message, a question or the comparison (W10)."""
-    listening_, asking = await redis_hubs.hub(), await redis_hubs.hub()
-    looking, opening = await redis_hubs.hub(check_every=time_unit), await redis_hubs.hub(listening=False)
-    await listening_.broker.listen(["a"])
+    listener, asking = await redis_hubs.hub(), await redis_hubs.hub()
+    looking, opening = await redis_hubs.hub(check_interval=time_unit), await redis_hubs.hub(listening=False)
+    await listener.broker.listen(["a"])
     await opening.broker.publish([publication("a")] * 3)
-    await listening_.until(3)
+    await listener.until(3)
     redis_hubs.server.command("FLUSHALL")
     await opening.broker.publish([publication("a")])
     epoch = opening.broker.lineage.epoch
-    await until(lambda: listening_.broker.lineage.epoch == epoch)
-    await until(lambda: ("deliver", 1) in listening_.told[3:] or listening_.told[-1][0] == "turned")
-    assert listening_.told[3][0] == "turned"
+    await until(lambda: listener.broker.lineage.epoch == epoch)
+    await until(lambda: ("deliver", 1) in listener.told[3:] or listener.told[-1][0] == "turned")
+    assert listener.told[3][0] == "turned"
     assert await asking.broker.newest() == 1
     assert asking.broker.lineage.epoch == epoch
     assert asking.told[0][0] == "turned"
@@ -384,7 +384,7 @@ async def test_a_hub_that_comes_later_tells_what_it_knows_of_an_epoch(redis_hubs
     shared = early.broker.lineage.epoch
     known = Lineage("e" * 8, ((shared, 1),))
     late.broker._lineage = known  # as if it had seen another server continue the log after its first event
-    await late.broker._verify()
+    await late.broker._open_epoch()
     assert late.broker.lineage == Lineage(shared, (("e" * 8, 1),))
     assert (await redis_hubs.hub()).broker.lineage == late.broker.lineage
 
@@ -415,7 +415,7 @@ async def test_a_promoted_replica_that_lacks_writes_is_another_epoch(tmp_path: P
 
 async def test_a_demoted_primary_is_lost(redis_hubs: RedisHubs, time_unit: float) -> None:
     """A server that has become a replica is no log; when it is a primary again the epoch is another (W10)."""
-    hub = await redis_hubs.hub(check_every=time_unit)
+    hub = await redis_hubs.hub(check_interval=time_unit)
     old = hub.broker.lineage.epoch
     redis_hubs.server.command("REPLICAOF", "127.0.0.1", "1")
     await until(lambda: hub.broker.lost_since is not None)

@@ -21,8 +21,8 @@ from sseal.errors import InvalidInput, Unavailable
 from sseal.storage.address import redact_url
 from sseal.storage.redis import Link, RedisBroker
 from sseal.storage.redis.address import Address
-from sseal.storage.redis.connection import PATIENCE
-from sseal.storage.redis.server import examine
+from sseal.storage.redis.connection import REPLY_TIMEOUT
+from sseal.storage.redis.server import check_server
 from sseal.storage.redis.store import RedisStore
 
 
@@ -210,12 +210,15 @@ class Deaf:
 def test_old_servers_and_clusters_are_refused() -> None:
     """Redis before 7.0 and cluster mode are named as what they are; any Valkey is new enough."""
     with pytest.raises(InvalidInput, match=r"6\.2\.1"):
-        examine(b"redis_version:6.2.1\r\nrole:master\r\n", "broker")
+        check_server(b"redis_version:6.2.1\r\nrole:master\r\n", "broker")
     with pytest.raises(InvalidInput, match="cluster"):
-        examine(b"redis_version:7.2.0\r\ncluster_enabled:1\r\nrole:master\r\n", "broker")
+        check_server(b"redis_version:7.2.0\r\ncluster_enabled:1\r\nrole:master\r\n", "broker")
     with pytest.raises(Unavailable):
-        examine(b"redis_version:7.2.0\r\nrole:slave\r\n", "broker")
-    assert examine(b"redis_version:6.0.0\r\nserver_name:valkey\r\nrun_id:x\r\nrole:master\r\n", "broker").run_id == "x"
+        check_server(b"redis_version:7.2.0\r\nrole:slave\r\n", "broker")
+    assert (
+        check_server(b"redis_version:6.0.0\r\nserver_name:valkey\r\nrun_id:x\r\nrole:master\r\n", "broker").run_id
+        == "x"
+    )
 
 
 async def test_databases_and_prefixes_do_not_see_each_other(server: RedisServer) -> None:
@@ -284,7 +287,7 @@ async def test_the_store_hears_of_revocations_after_a_return(server: RedisServer
 
     heard = Counting()
     link = Link(server.url, SystemClock(), "store")
-    store = RedisStore(link, SystemClock(), heartbeat=3600.0)
+    store = RedisStore(link, SystemClock(), heartbeat_interval=3600.0)
     await store.open("one", heard)
     server.freeze()
     start = time.monotonic()
@@ -301,13 +304,13 @@ async def test_the_store_hears_of_revocations_after_a_return(server: RedisServer
 async def test_an_answer_that_has_arrived_is_read_before_the_server_is_given_up(server: RedisServer) -> None:
     """It was this process that was held up, not the server."""
     link = Link(server.url, SystemClock(), "store")
-    store = RedisStore(link, SystemClock(), heartbeat=3600.0)
+    store = RedisStore(link, SystemClock(), heartbeat_interval=3600.0)
     await store.open("one", Deaf())
-    assert link._wires is not None
+    assert link._connections is not None
     asked = asyncio.create_task(store.get("k"))
-    while not any(one._waiting for one in link._wires) or any(one._out for one in link._wires):
+    while not any(one._waiting for one in link._connections) or any(one._out for one in link._connections):
         await asyncio.sleep(0)
-    time.sleep(PATIENCE + 0.3)
+    time.sleep(REPLY_TIMEOUT + 0.3)
     assert await asked is None
     assert store.lost_since is None
     await store.close()

@@ -13,7 +13,7 @@ from redis_servers import ENGINES, RedisServer, redis_server
 from sseal.clock import SystemClock
 from sseal.errors import TooLarge, Unavailable
 from sseal.storage.redis import Link
-from sseal.storage.redis.store import HEARTBEAT, RedisStore
+from sseal.storage.redis.store import HEARTBEAT_INTERVAL, RedisStore
 
 
 @dataclass
@@ -154,11 +154,11 @@ async def test_nodes_are_those_that_show_signs_of_life(nodes: Nodes) -> None:
     assert set(await one.store.nodes()) == {"one", "two", "three"}
     await three.store.close()
     assert set(await one.store.nodes()) == {"one", "two"}
-    assert two.store._beating is not None
-    two.store._beating.cancel()  # as if it had been killed
+    assert two.store._heartbeat is not None
+    two.store._heartbeat.cancel()  # as if it had been killed
     beat = float(nodes.server.command("ZSCORE", "sseal:nodes", "two"))
     for silent, alive in ((2.0, {"one", "two"}), (3.0, {"one"})):
-        nodes.server.command("ZADD", "sseal:nodes", f"{beat - silent * HEARTBEAT:.3f}", "two")
+        nodes.server.command("ZADD", "sseal:nodes", f"{beat - silent * HEARTBEAT_INTERVAL:.3f}", "two")
         assert set(await one.store.nodes()) == alive
     assert not await one.store.send("two", b"hello")
 
@@ -189,17 +189,17 @@ async def test_a_log_that_began_anew_is_read_from_its_start(nodes: Nodes) -> Non
 
 async def test_every_beat_reads_the_revocations(nodes: Nodes, time_unit: float) -> None:
     """A signal that was lost is made up for by the next sign of life (W17)."""
-    one = await nodes.node("one", heartbeat=time_unit)
+    one = await nodes.node("one", heartbeat_interval=time_unit)
     await until(lambda: one.grew >= 2)
 
 
 async def test_a_dead_connection_for_messages_is_noticed(nodes: Nodes, time_unit: float) -> None:
     """A store alone on its server sees that nothing comes any more, though nobody has hung up."""
-    one = await nodes.node("one", heartbeat=time_unit)
-    assert one.link._wires is not None
-    messages = one.link._wires[2]
+    one = await nodes.node("one", heartbeat_interval=time_unit)
+    assert one.link._connections is not None
+    messages = one.link._connections.messages
     messages._tasks[0].cancel()  # nothing that arrives is read
-    await until(lambda: one.link._wires is not None and one.link._wires[2] is not messages)
+    await until(lambda: one.link._connections is not None and one.link._connections.messages is not messages)
     await until(lambda: one.store.lost_since is None)
     while not await one.store.send("one", b"hello"):  # its own signs of life may have come late
         await asyncio.sleep(0.01)
@@ -208,7 +208,7 @@ async def test_a_dead_connection_for_messages_is_noticed(nodes: Nodes, time_unit
 
 async def test_a_server_that_became_a_replica_is_lost(nodes: Nodes, time_unit: float) -> None:
     """A store alone on its server sees at its next sign of life that it can write no more."""
-    one = await nodes.node("one", heartbeat=time_unit)
+    one = await nodes.node("one", heartbeat_interval=time_unit)
     nodes.server.command("REPLICAOF", "127.0.0.1", "1")
     try:
         await until(lambda: one.store.lost_since is not None)

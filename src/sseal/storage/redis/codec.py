@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -14,19 +14,21 @@ from ...subscription import TopicSet
 from ...topics import Pattern
 from ..broker import Entry, IdempotencyKey, Publication
 
-__all__ = ["Message", "calls_of", "entry_of", "query_of"]
+__all__ = ["Message", "StreamItem", "calls_of", "entry_of", "query_of"]
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(tuple[str, str, int | None]).decode
+StreamItem: TypeAlias = tuple[bytes, list[bytes]]
+"""An item of a stream: its id, and names and values in turn."""
 _SPECIAL: Final = re.compile(r"([^\w/])", re.ASCII)
 
 
 def calls_of(calls: Sequence[Sequence[Publication]]) -> list[bytes]:
-    """Return the arguments publish.lua takes for some calls: what they are, then the blob of every draft."""
+    """Return the arguments publish.lua takes for some calls: what they are, then the blob of every publication."""
     blobs: list[bytes] = []
     shape = []
     for publications in calls:
-        call: list[tuple[Any, ...]] = []
+        call: list[tuple[tuple[str, ...], float, str, str]] = []
         for publication in publications:
             # Lua's MessagePack knows no binary strings, so the blobs are arguments of their own.
             blobs.append(_encode((publication.type, publication.data, publication.retry)))
@@ -43,7 +45,7 @@ def _hash(key: IdempotencyKey) -> str:
     return hashlib.sha256(_encode((key.scope, key.key))).hexdigest()[:40]
 
 
-def entry_of(item: list[Any]) -> Entry:
+def entry_of(item: StreamItem) -> Entry:
     """Return the event that an item of the stream ``log`` holds."""
     _, topics, _, at, _, expires, _, blob = item[1]
     return _entry(int(item[0].partition(b"-")[0]), topics, at, expires, blob)
