@@ -44,8 +44,8 @@ class OwnFirst(SharedBroker):
         page = await self.shared.log.history(
             TopicSet.of(*self.names or ["never"]), min(offsets) - 1, max(offsets), limit=99, since={}
         )
-        if self.intake is not None:
-            self.intake.on_entries(list(page.entries))
+        if self.listener is not None:
+            self.listener.on_entries(list(page.entries))
         return offsets
 
     def hand_out(self, entries, last):
@@ -77,10 +77,10 @@ class HandsOutTwiceWithTwoTopics(SharedBroker):
 class HandsOutOldEvents(SharedBroker):
     """Hands out to a new hub what was published before it came."""
 
-    async def open(self, intake):
-        await super().open(intake)
-        if intake is not None and self.shared.log.head:
-            intake.on_entries(self.shared.log._entries)
+    async def open(self, listener):
+        await super().open(listener)
+        if listener is not None and self.shared.log.head:
+            listener.on_entries(self.shared.log._entries)
 
 
 class ForgetsPatternsToo(SharedBroker):
@@ -113,8 +113,8 @@ class SaysTurned(SharedBroker):
     """Speaks of a new epoch without reason."""
 
     async def newest(self):
-        if self.intake is not None:
-            self.intake.on_epoch_change()
+        if self.listener is not None:
+            self.listener.on_epoch_change()
         return await super().newest()
 
 
@@ -123,8 +123,8 @@ class SaysMissed(SharedBroker):
 
     def hand_out(self, entries, last):
         super().hand_out(entries, last)
-        if last.offset % 7 == 0 and self.intake is not None:
-            self.intake.on_gap(None, last.offset)
+        if last.offset % 7 == 0 and self.listener is not None:
+            self.listener.on_gap(None, last.offset)
 
 
 class GoesOnAfterClose(SharedBroker):
@@ -159,7 +159,7 @@ class CannotOnlyPublish(SharedBroker):
     """Needs somebody to hand events to."""
 
     async def publish(self, publications):
-        if self.intake is None:
+        if self.listener is None:
             raise Unavailable("nobody is here")
         return await super().publish(publications)
 

@@ -44,15 +44,15 @@ class SharedBroker:
 
     def __init__(self, shared: SharedLog) -> None:
         self.shared = shared
-        self.intake: LogListener | None = None
+        self.listener: LogListener | None = None
         self.names: set[str] = set()
         self._head = 0
         self._open = False
 
-    async def open(self, intake: LogListener | None) -> None:
+    async def open(self, listener: LogListener | None) -> None:
         """Be one of the hubs."""
         await self.shared.log.open(self.shared)
-        self.intake, self._head, self._open = intake, self.shared.log.head, True
+        self.listener, self._head, self._open = listener, self.shared.log.head, True
         self.shared.hubs.append(self)
 
     async def close(self) -> None:
@@ -93,16 +93,16 @@ class SharedBroker:
 
     def hear(self, entries: Sequence[Entry]) -> None:
         """Hand out what is listened to, a moment later."""
-        if self.intake is not None:
+        if self.listener is not None:
             wanted = TopicSet.of(*self.names).matcher()
             asyncio.get_running_loop().call_soon(self.hand_out, [e for e in entries if wanted(e.topics)], entries[-1])
 
     def hand_out(self, entries: list[Entry], last: Entry) -> None:
         """Hand out."""
-        if self._open and self.intake is not None:
+        if self._open and self.listener is not None:
             self._head = last.offset
             if entries:
-                self.intake.on_entries(entries)
+                self.listener.on_entries(entries)
 
     async def history(
         self, topics: TopicSet, after: int, upto: int | None = None, *, limit: int, since: Mapping[str, float]

@@ -27,10 +27,10 @@ class Recorder:
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, str, float]] = []
-        self.turns = 0
-        self.misses: list[int] = []
-        self.returns = 0
-        self.grew = 0
+        self.epoch_changes = 0
+        self.gaps: list[int] = []
+        self.reconnects = 0
+        self.revocation_signals = 0
         self.messages: list[bytes] = []
 
     def on_entries(self, entries: Sequence[Entry]) -> None:
@@ -40,19 +40,19 @@ class Recorder:
 
     def on_epoch_change(self) -> None:
         """Count."""
-        self.turns += 1
+        self.epoch_changes += 1
 
     def on_gap(self, names: Sequence[str] | None, upto: int) -> None:
         """Keep how far."""
-        self.misses.append(upto)
+        self.gaps.append(upto)
 
     async def on_reconnect(self) -> None:
         """Count."""
-        self.returns += 1
+        self.reconnects += 1
 
     def on_revocations(self) -> None:
         """Count."""
-        self.grew += 1
+        self.revocation_signals += 1
 
     def on_message(self, body: bytes) -> None:
         """Keep it."""

@@ -307,4 +307,4 @@ async def test_nothing_after_the_confirmed_offset_is_missed(redis_hubs: RedisHub
     expected = {offset for offset, topic in written if offset > confirmed.get(topic, 10**9)}
     await until(lambda: expected <= set(hub.offsets))
     assert hub.offsets == sorted(set(hub.offsets))
-    assert not [told for told in hub.told if told[0] != "deliver"]
+    assert not [told for told in hub.told if told[0] != "entry"]

@@ -61,7 +61,7 @@ async def test_a_killed_subscriber_connection_loses_nothing(redis_hubs: RedisHub
         await publisher.broker.publish([publication("a")])
         await hub.until(10 * round_ + 10)
     assert positions(hub) == [n for n in range(1, 31) if n % 10 not in (3, 6, 9)]
-    assert [told for told in hub.told if told[0] != "deliver"] == [("returned",)] * 3
+    assert [told for told in hub.told if told[0] != "entry"] == [("reconnect",)] * 3
     assert hub.broker.lineage.older == ()
 
 
@@ -69,11 +69,11 @@ async def test_nothing_is_delivered_before_the_hub_has_returned(redis_hubs: Redi
     """Revocations come before events on the way back (W17)."""
     hub, publisher = await redis_hubs.hub(), await redis_hubs.hub(listening=False)
     await hub.broker.listen(["a"])
-    hub.returning = lambda: None
+    hub.on_reconnecting = lambda: None
     redis_hubs.server.command("CLIENT", "KILL", "TYPE", "pubsub")
     await publisher.broker.publish([publication("a")])
     await hub.until(1)
-    assert hub.told == [("returned",), ("deliver", 1)]
+    assert hub.told == [("reconnect",), ("entry", 1)]
 
 
 async def test_a_topic_asked_for_while_the_log_is_away_is_complete(redis_hubs: RedisHubs) -> None:
@@ -112,7 +112,7 @@ async def test_a_canary_makes_the_hub_look(redis_hubs: RedisHubs) -> None:
     deaf(hub, 1)
     await publisher.broker.publish([publication("a")])
     await publisher.broker.publish([publication("$sseal/canary/x", ttl=1.0)])
-    await until(lambda: ("missed", ["a"], 2) in hub.told, patience=4.0)
+    await until(lambda: ("gap", ["a"], 2) in hub.told, patience=4.0)
 
 
 def deaf(hub: Hub, messages: int) -> None:
@@ -142,7 +142,7 @@ async def test_a_hole_is_read_once_and_later_messages_wait(redis_hubs: RedisHubs
         await publisher.broker.publish([publication(topic)])
     await hub.until(9)
     assert positions(hub) == [1, 2, 3, 4, 5, 7, 8, 9]
-    assert not [told for told in hub.told if told[0] != "deliver"]
+    assert not [told for told in hub.told if told[0] != "entry"]
 
 
 async def test_what_is_found_too_late_is_said_to_be_missed(redis_hubs: RedisHubs) -> None:
@@ -154,7 +154,7 @@ async def test_what_is_found_too_late_is_said_to_be_missed(redis_hubs: RedisHubs
     await publisher.broker.publish([publication("b")])
     await publisher.broker.publish([publication("a")])
     await hub.until(3)
-    assert hub.told == [("deliver", 2), ("missed", ["a"], 2), ("deliver", 3)]
+    assert hub.told == [("entry", 2), ("gap", ["a"], 2), ("entry", 3)]
 
 
 async def test_a_hole_that_was_trimmed_meanwhile_is_told(redis_hubs: RedisHubs) -> None:
@@ -167,7 +167,7 @@ async def test_a_hole_that_was_trimmed_meanwhile_is_told(redis_hubs: RedisHubs) 
     hub.link.lose("for the test")
     await publisher.broker.publish([publication("a")] * 10)
     await hub.until(11)
-    assert hub.told == [("deliver", 1), ("returned",), ("missed", None, 8), *(("deliver", n) for n in (9, 10, 11))]
+    assert hub.told == [("entry", 1), ("reconnect",), ("gap", None, 8), *(("entry", n) for n in (9, 10, 11))]
 
 
 async def test_more_messages_than_can_be_held_are_read_from_the_log(
@@ -263,7 +263,7 @@ async def test_a_log_that_vanished_is_a_new_one(redis_hubs: RedisHubs) -> None:
     await until(lambda: len(hub.entries) == 4)
     assert hub.broker.lineage.epoch != old
     assert hub.broker.lineage.older == ()
-    assert hub.told[3:] == [("turned", hub.broker.lineage, 0), ("deliver", 1)]
+    assert hub.told[3:] == [("epoch_change", hub.broker.lineage, 0), ("entry", 1)]
 
 
 async def test_another_hub_s_new_epoch_is_noticed(redis_hubs: RedisHubs, time_unit: float) -> None:
@@ -277,11 +277,11 @@ async def test_another_hub_s_new_epoch_is_noticed(redis_hubs: RedisHubs, time_un
     await opening.broker.publish([publication("a")])
     epoch = opening.broker.lineage.epoch
     await until(lambda: listener.broker.lineage.epoch == epoch)
-    await until(lambda: ("deliver", 1) in listener.told[3:] or listener.told[-1][0] == "turned")
-    assert listener.told[3][0] == "turned"
+    await until(lambda: ("entry", 1) in listener.told[3:] or listener.told[-1][0] == "epoch_change")
+    assert listener.told[3][0] == "epoch_change"
     assert await asking.broker.newest() == 1
     assert asking.broker.lineage.epoch == epoch
-    assert asking.told[0][0] == "turned"
+    assert asking.told[0][0] == "epoch_change"
     await until(lambda: looking.broker.lineage.epoch == epoch)
 
 
@@ -296,9 +296,9 @@ async def test_a_restart_without_data_is_a_new_log(redis_hubs: RedisHubs) -> Non
     await until(lambda: hub.broker.lineage.epoch != old)
     await back(hub)
     assert hub.broker.lineage.older == ()
-    assert [told[0] for told in hub.told[3:]] == ["returned", "turned"]
+    assert [told[0] for told in hub.told[3:]] == ["reconnect", "epoch_change"]
     assert await hub.broker.publish([publication("a")]) == [1]
-    await until(lambda: hub.told[-1] == ("deliver", 1))
+    await until(lambda: hub.told[-1] == ("entry", 1))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -342,7 +342,7 @@ async def test_a_restored_backup_is_another_epoch(redis_hubs: RedisHubs) -> None
     await until(lambda: hub.broker.lineage.epoch != old)
     await back(hub)
     assert hub.broker.lineage.older == ((old, 3),)
-    assert hub.told[5:] == [("returned",), ("turned", hub.broker.lineage, 3)]
+    assert hub.told[5:] == [("reconnect",), ("epoch_change", hub.broker.lineage, 3)]
     assert hub.broker.lineage.resolve(Position(old, 5), 3).reason == "other_epoch"
     assert await hub.broker.publish([publication("a")]) == [4]
 
@@ -370,7 +370,7 @@ async def test_a_backup_from_before_an_epoch_loses_no_position_of_it(redis_hubs:
     await until(lambda: hub.broker.lineage.epoch != second)
     await back(hub)
     assert hub.broker.lineage.older == ((second, 3), (first, 3))
-    assert hub.told[told:] == [("returned",), ("turned", hub.broker.lineage, 3)]
+    assert hub.told[told:] == [("reconnect",), ("epoch_change", hub.broker.lineage, 3)]
     assert await hub.broker.publish([publication("a")]) == [4]
     other = await redis_hubs.hub()
     assert other.broker.lineage.resolve(Position(second, 3), 4).reason is None
@@ -408,9 +408,9 @@ async def test_a_promoted_replica_that_lacks_writes_is_another_epoch(tmp_path: P
             await until(lambda: hub.broker.lineage.epoch != old)
             await back(hub)
             assert hub.broker.lineage.older[0] == (old, 3)
-            assert hub.told[5:] == [("returned",), ("turned", hub.broker.lineage, 3)]
+            assert hub.told[5:] == [("reconnect",), ("epoch_change", hub.broker.lineage, 3)]
             assert (await hub.broker.publish([publication("a", "other")])) == [4]
-            await until(lambda: hub.told[-1] == ("deliver", 4))
+            await until(lambda: hub.told[-1] == ("entry", 4))
 
 
 async def test_a_demoted_primary_is_lost(redis_hubs: RedisHubs, time_unit: float) -> None:
@@ -502,12 +502,12 @@ async def test_a_return_that_fails_is_tried_again(redis_hubs: RedisHubs) -> None
     await hub.broker.listen(["a"])
     tries: list[int] = []
 
-    def returning() -> None:
+    def on_reconnecting() -> None:
         tries.append(len(hub.entries))
         if len(tries) < 3:
             raise Unavailable("the store is away")
 
-    hub.returning = returning
+    hub.on_reconnecting = on_reconnecting
     hub.link.lose("for the test")
     await publisher.broker.publish([publication("a")])
     await hub.until(1)
@@ -526,4 +526,4 @@ async def test_messages_of_strangers_do_no_harm(redis_hubs: RedisHubs) -> None:
         await hub.until(offset)
     assert positions(hub) == [1, 2, 3]
     assert hub.broker.lineage.epoch == epoch
-    assert "turned" not in [told[0] for told in hub.told]
+    assert "epoch_change" not in [told[0] for told in hub.told]

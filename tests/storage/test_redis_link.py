@@ -230,7 +230,7 @@ async def test_databases_and_prefixes_do_not_see_each_other(server: RedisServer)
             assert await opened(url) == 1
         await hub.broker.publish([publication("a")])
         await hub.until(1)
-        assert hub.told == [("deliver", 1)]
+        assert hub.told == [("entry", 1)]
 
 
 async def test_a_unix_socket_works(engine: str, tmp_path: Path) -> None:
@@ -279,16 +279,16 @@ async def test_the_store_hears_of_revocations_after_a_return(server: RedisServer
     """Signals missed while cut off are made up for; calls meanwhile fail in time (W17)."""
 
     class Counting(Deaf):
-        grew = 0
+        revocation_signals = 0
 
         def on_revocations(self) -> None:
             """Count."""
-            self.grew += 1
+            self.revocation_signals += 1
 
-    heard = Counting()
+    counting = Counting()
     link = Link(server.url, SystemClock(), "store")
     store = RedisStore(link, SystemClock(), heartbeat_interval=3600.0)
-    await store.open("one", heard)
+    await store.open("one", counting)
     server.freeze()
     start = time.monotonic()
     with pytest.raises(Unavailable):
@@ -296,7 +296,7 @@ async def test_the_store_hears_of_revocations_after_a_return(server: RedisServer
     assert time.monotonic() - start < 4.0
     server.thaw()
     await until(lambda: store.lost_since is None)
-    assert heard.grew == 1
+    assert counting.revocation_signals == 1
     assert await store.get("k") is None
     await store.close()
 

@@ -23,11 +23,11 @@ class Node:
     link: Link
     store: RedisStore
     messages: list[bytes] = field(default_factory=list)
-    grew: int = 0
+    revocation_signals: int = 0
 
     def on_revocations(self) -> None:
         """Count."""
-        self.grew += 1
+        self.revocation_signals += 1
 
     def on_message(self, body: bytes) -> None:
         """Keep the message."""
@@ -116,7 +116,7 @@ async def test_a_revocation_is_heard_of_by_all_nodes(nodes: Nodes) -> None:
     """Revocations are numbered, read in order, and all nodes are told (W17)."""
     one, two = await nodes.node("one"), await nodes.node("two")
     assert [await one.store.revoke(b"%d" % n, later()) for n in range(3)] == [1, 2, 3]
-    await until(lambda: one.grew == two.grew == 3)
+    await until(lambda: one.revocation_signals == two.revocation_signals == 3)
     assert await two.store.revocations(0) == [(1, b"0"), (2, b"1"), (3, b"2")]
     assert await two.store.revocations(2) == [(3, b"2")]
     assert await two.store.revocations(3) == []
@@ -190,7 +190,7 @@ async def test_a_log_that_began_anew_is_read_from_its_start(nodes: Nodes) -> Non
 async def test_every_beat_reads_the_revocations(nodes: Nodes, time_unit: float) -> None:
     """A signal that was lost is made up for by the next sign of life (W17)."""
     one = await nodes.node("one", heartbeat_interval=time_unit)
-    await until(lambda: one.grew >= 2)
+    await until(lambda: one.revocation_signals >= 2)
 
 
 async def test_a_dead_connection_for_messages_is_noticed(nodes: Nodes, time_unit: float) -> None:

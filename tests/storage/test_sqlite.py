@@ -358,7 +358,7 @@ async def test_a_hub_that_fell_behind_retention_learns_what_it_missed(
     broker, recorder = await opened(Retention(count=10))
     await broker.publish([make() for _ in range(50)])
     await eventually(lambda: broker.head == 50, "delivery")
-    assert recorder.misses == [40]
+    assert recorder.gaps == [40]
     assert recorder.offsets == list(range(41, 51))
     assert await broker.listen(["t"]) == 40
 
@@ -468,8 +468,8 @@ async def test_a_backup_restored_under_open_hubs_turns_them_all(path: Path, open
     await eventually(lambda: (one.head, other.head) == (10, 10), "delivery")
     await asyncio.to_thread(copy, f"{path}-backup", path)
     assert await one.newest() == 5
-    assert first.turns == 1
-    await eventually(lambda: second.turns >= 1 and one.lineage == other.lineage, "the same epoch everywhere")
+    assert first.epoch_changes == 1
+    await eventually(lambda: second.epoch_changes >= 1 and one.lineage == other.lineage, "the same epoch everywhere")
     assert one.lineage.resolve(Position(old, 5), 5).reason is None
     assert one.lineage.resolve(Position(old, 8), 5).reason == "other_epoch"
     assert await publish(other, 1) == [6]
@@ -735,7 +735,7 @@ async def test_a_file_that_goes_away_stops_publishing(path: Path, opened: Opener
         await broker._database.look()
     Path(f"{path}-away").rename(path)
     await eventually(lambda: broker.lost_since is None, "it is back")
-    assert recorder.returns == 1
+    assert recorder.reconnects == 1
     assert await publish(broker, 1) == [2]
     await eventually(lambda: recorder.offsets == [1, 2], "delivery")
 
@@ -781,7 +781,7 @@ async def test_events_the_hub_failed_to_take_are_missed_and_not_lost(
 
     monkeypatch.setattr(recorder, "on_entries", on_entries)
     await publish(broker, 1, data="bad")
-    await eventually(lambda: recorder.misses == [1], "the readers are told")
+    await eventually(lambda: recorder.gaps == [1], "the readers are told")
     await publish(broker, 1)
     await eventually(lambda: recorder.offsets == [2], "delivery")
 

@@ -162,9 +162,11 @@ async def test_every_node_hears_that_something_was_revoked(opened: Opener, clock
     """The signal comes by the same wake-up as events (W17)."""
     one, first = await opened("n1")
     _, second = await opened("n2")
-    before = (first.grew, second.grew)
+    before = (first.revocation_signals, second.revocation_signals)
     assert await one.revoke(b"a", T0 + 10) == 1
-    await eventually(lambda: first.grew > before[0] and second.grew > before[1], "both hear of it")
+    await eventually(
+        lambda: first.revocation_signals > before[0] and second.revocation_signals > before[1], "both hear of it"
+    )
     clock.advance(10)
     assert await one.revoke(b"b", T0 + 99) == 2
     assert await one.revocations(0) == [(2, b"b")]
@@ -188,7 +190,7 @@ async def test_a_listener_that_fails_hears_again_until_it_has_heard(
 ) -> None:
     """A revocation counts as told only when the hub took it; until then the store counts as lost (W17)."""
     store, recorder = await opened()
-    await eventually(lambda: recorder.grew == 1, "the first look")
+    await eventually(lambda: recorder.revocation_signals == 1, "the first look")
     tries, failing = 0, True
 
     def grew() -> None:
@@ -267,7 +269,7 @@ async def test_mail_that_cannot_be_taken_out_of_the_file_stops_nothing(
     await eventually(
         lambda: recorder.messages == [b"hi"], "with the next commit, at the latest a heartbeat, it is taken"
     )
-    assert (recorder.returns, store.lost_since) == (0, None)
+    assert (recorder.reconnects, store.lost_since) == (0, None)
     await broker.close()
     await store.close()
 

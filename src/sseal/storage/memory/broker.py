@@ -47,9 +47,9 @@ class MemoryBroker:
         self._opened_at = 0  # the head when it was opened
         self._open = False
 
-    async def open(self, intake: LogListener | None) -> None:
-        """Hand every later entry to ``intake``."""
-        self._intake, self._open, self._opened_at = intake, True, self._head
+    async def open(self, listener: LogListener | None) -> None:
+        """Hand every later entry to ``listener``."""
+        self._intake, self._open, self._opened_at = listener, True, self._head
 
     async def close(self) -> None:
         """Forget whom to hand entries to; the log itself stays readable."""

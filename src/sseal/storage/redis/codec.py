@@ -47,8 +47,8 @@ def _hash(key: IdempotencyKey) -> str:
 
 def entry_of(item: StreamItem) -> Entry:
     """Return the event that an item of the stream ``log`` holds."""
-    _, topics, _, at, _, expires, _, blob = item[1]
-    return _entry(int(item[0].partition(b"-")[0]), topics, at, expires, blob)
+    number, (_, topics, _, at, _, expires, _, blob) = item
+    return _entry(int(number.partition(b"-")[0]), topics, at, expires, blob)
 
 
 def _entry(offset: int, topics: bytes, at: bytes, expires: bytes, blob: bytes) -> Entry:

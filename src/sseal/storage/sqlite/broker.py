@@ -15,7 +15,7 @@ from ...subscription import TopicSet
 from ..broker import Entry, LogListener, Page, Publication, Retention
 from .append import append
 from .database import Database
-from .epochs import Tip, read_tip, settle
+from .epochs import Tip, ensure_continuity, read_tip
 from .history import HistoryQuery, pages
 from .log import Log, keep, size_of
 from .retention import trim
@@ -44,7 +44,7 @@ class SqliteBroker:
         self._tip = Tip(Lineage(""), 0)  # the epochs this process knows, and the offset up to which it handed out
         self._listening_from = 0  # everything after this offset is delivered
         self._acknowledged = 0  # the highest offset `publish` has returned, or the log was seen to have
-        self._settled_epoch = ""  # the epoch last found to continue `_tip`; set in the writing thread
+        self._continued_epoch = ""  # the epoch last found to continue `_tip`; set in the writing thread
         self._open = False
         self._listener: LogListener | None = None  # None while closed, and for a broker that only publishes
         self._tail: Tail | None = None
@@ -105,7 +105,7 @@ class SqliteBroker:
             await self._database.look()
             tip = await self._database.read(_tips, None)
         else:
-            tip = await self._database.write(_settle, self._tip)
+            tip = await self._database.write(_ensure_continuity, self._tip)
             self._take_over(tip)
         return tip.head
 
@@ -120,7 +120,7 @@ class SqliteBroker:
         size = sum(size_of(publication) for publication in publications)
         offsets = await self._database.write(self._append, tuple(publications), size=size, wake=True)
         self._acknowledged = max(self._acknowledged, *offsets, 0)
-        if self._listener is None and self._settled_epoch not in ("", self._tip.lineage.epoch):
+        if self._listener is None and self._continued_epoch not in ("", self._tip.lineage.epoch):
             self._take_over(await self._database.read(_tips, None))
         return offsets
 
@@ -195,8 +195,8 @@ class SqliteBroker:
         log = Log.read(connection)
         known = Tip(self._tip.lineage, max(self._tip.head, self._acknowledged))
         epoch = known.lineage.epoch
-        if log.epoch not in (epoch, self._settled_epoch) or (log.epoch == epoch and log.head < known.head):
-            self._settled_epoch = settle(connection, known).lineage.epoch
+        if log.epoch not in (epoch, self._continued_epoch) or (log.epoch == epoch and log.head < known.head):
+            self._continued_epoch = ensure_continuity(connection, known).lineage.epoch
             log = Log.read(connection)
         return append(connection, log, calls, micros(self.now()))
 
@@ -214,8 +214,8 @@ def _tips(connection: sqlite3.Connection, items: Sequence[None]) -> list[Tip]:
     return [read_tip(connection)] * len(items)
 
 
-def _settle(connection: sqlite3.Connection, known: Sequence[Tip]) -> list[Tip]:
-    return [settle(connection, tip) for tip in known]
+def _ensure_continuity(connection: sqlite3.Connection, known: Sequence[Tip]) -> list[Tip]:
+    return [ensure_continuity(connection, tip) for tip in known]
 
 
 def _nothing(connection: sqlite3.Connection, items: Sequence[None]) -> list[None]:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from ...position import Position
 from ..broker import Entry
-from .epochs import Tip, settle
+from .epochs import Tip, ensure_continuity
 from .log import EVENT, PAGE_BYTES, entry
 from .rows import Row, decode
 from .watcher import Watcher
@@ -84,7 +84,7 @@ class Tail:
 
     def _change_epoch(self, watcher: Watcher) -> bool:
         """Go over to a new epoch, and hand out what it has beyond where it agrees with the old one (W10)."""
-        tip = watcher.write(_settle, self._tip)
+        tip = watcher.write(_ensure_continuity, self._tip)
         agreed = tip.lineage.resolve(Position(self._tip.lineage.epoch, self._tip.head), tip.head)
         # Of a log that has nothing in common with the old one everything is read from the history.
         handed_out = tip.head if agreed.oldest else agreed.offset
@@ -115,5 +115,5 @@ def _read(connection: sqlite3.Connection, after: int) -> tuple[str, int, int, li
     return epoch, head, trimmed, sorted(decode(events))
 
 
-def _settle(connection: sqlite3.Connection, known: Sequence[Tip]) -> list[Tip]:
-    return [settle(connection, tip) for tip in known]
+def _ensure_continuity(connection: sqlite3.Connection, known: Sequence[Tip]) -> list[Tip]:
+    return [ensure_continuity(connection, tip) for tip in known]

@@ -20,7 +20,7 @@ BUSY = 5
 
 
 class LogRecorder:
-    """An intake that writes down what it is told."""
+    """A listener of a log that writes down what it is told."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []

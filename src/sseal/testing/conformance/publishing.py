@@ -260,7 +260,7 @@ async def a_hub_that_leaves_disturbs_nobody(fixture: ConformanceFixture) -> None
 
 @broker_check()
 async def a_log_may_be_opened_for_publishing_only(fixture: ConformanceFixture) -> None:
-    """With no intake it takes events all the same, and whoever listens is handed them."""
+    """Without a listener it takes events all the same, and whoever listens is handed them."""
     listener: Hub | None = await hub(fixture, "a") if "shared" in fixture.promises else None
     publisher = Hub(await fixture.broker())
     await publisher.broker.open(None)
