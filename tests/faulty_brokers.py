@@ -518,7 +518,7 @@ BROKER_FAULTS: dict[type[SharedBroker] | type[SharedLog], tuple[str, ...]] = {
     ForgetsPatternsToo: ("forget_stops_only_what_it_names",),
     ForgetsLate: ("listen_after_forget_holds_again",),
     ConfirmsTooEarly: ("listen_keeps_its_promise",),
-    SaysTurned: ("a_turn_is_told_only_when_there_is_one",),
+    SaysTurned: ("an_epoch_change_is_told_only_when_there_is_one",),
     SaysMissed: ("all_hubs_see_one_order", "listen_keeps_its_promise"),
     GoesOnAfterClose: ("a_closed_log_refuses", "a_hub_that_leaves_disturbs_nobody"),
     SilentAfterClose: ("a_closed_log_refuses", "what_a_close_interrupts_is_finished_or_refused"),
@@ -581,6 +581,6 @@ BROKER_FAULTS: dict[type[SharedBroker] | type[SharedLog], tuple[str, ...]] = {
     ForgetsEvents: ("what_was_acknowledged_is_there_after_a_restart",),
     ForgetsEpochs: ("positions_of_before_a_restart_hold", "hubs_agree_about_the_epoch"),
     OneEpochForEver: ("positions_of_before_a_restart_hold",),
-    EpochPerHub: ("a_turn_is_told_only_when_there_is_one", "hubs_agree_about_the_epoch"),
-    KeepsCanaries: ("canaries_fly_and_leave_nothing_behind",),
+    EpochPerHub: ("an_epoch_change_is_told_only_when_there_is_one", "hubs_agree_about_the_epoch"),
+    KeepsCanaries: ("canaries_are_delivered_and_leave_nothing_behind",),
 }

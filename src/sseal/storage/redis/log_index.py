@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from .codec import StreamItem, entry_of
+from .codec import entries_of
 from .interest import LOG_CHANNEL, topic_of
 from .link import Link
 from .replies import number, optional_bytes
@@ -49,7 +49,7 @@ async def has_events(
     """
     if channel == LOG_CHANNEL:
         reply = await link.call("XRANGE", f"{link.prefix}log", f"({after}-0", f"{upto}-0")
-        return any(matches(entry_of(item).topics) for item in msgspec.convert(reply, list[StreamItem]))
+        return any(matches(entry.topics) for entry in entries_of(reply))
     topic = topic_of(channel)
     if number(await link.call("ZCOUNT", f"{link.prefix}topic:{topic}", f"({after}", upto)):
         return True

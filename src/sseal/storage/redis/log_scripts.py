@@ -10,7 +10,7 @@ import msgspec
 
 from ...position import Lineage
 from ..broker import Entry, Page
-from .codec import StreamItem, entry_of
+from .codec import entries_of
 from .connection import Reply
 from .script import Script
 
@@ -62,13 +62,21 @@ def _state(reply: Reply) -> LogState:
 
 
 def _page(reply: Reply) -> Page:
-    upto, more, lost, items = msgspec.convert(reply, tuple[bytes, int, bytes, list[StreamItem]])
-    return Page([entry_of(item) for item in items], int(upto), bool(more), int(lost))
+    fields, items = _split(reply)
+    upto, more, lost = msgspec.convert(fields, tuple[bytes, int, bytes])
+    return Page(entries_of(items), int(upto), bool(more), int(lost))
 
 
 def _range(reply: Reply) -> LogRange:
-    head, floor, more, items = msgspec.convert(reply, tuple[bytes, bytes, int, list[StreamItem]])
-    return LogRange(int(head), int(floor), bool(more), [entry_of(item) for item in items])
+    fields, items = _split(reply)
+    head, floor, more = msgspec.convert(fields, tuple[bytes, bytes, int])
+    return LogRange(int(head), int(floor), bool(more), entries_of(items))
+
+
+def _split(reply: Reply) -> tuple[list[Reply], Reply]:
+    """Return all parts of a reply but the last, and the last."""
+    assert isinstance(reply, list)
+    return reply[:-1], reply[-1]
 
 
 _decode_published: Final = msgspec.msgpack.Decoder(list[int | list[int]]).decode

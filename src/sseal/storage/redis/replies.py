@@ -16,7 +16,9 @@ def nothing(reply: Reply) -> None:
 
 def number(reply: Reply) -> int:
     """Return an integer."""
-    return msgspec.convert(reply, int)
+    if isinstance(reply, int):
+        return reply
+    raise msgspec.ValidationError("an integer was expected")
 
 
 def flag(reply: Reply) -> bool:

@@ -37,7 +37,7 @@ class Subscriptions:
     def __init__(self, prefix: str, listener: ConnectionListener) -> None:
         self._prefix = prefix
         self._listener = listener
-        self._connection: RedisConnection | None = None
+        self._connection: RedisConnection | None = None  # None while the link has none
         self._channels: dict[bytes, ChannelListener] = {}  # by full name
         # Confirmations that have to come, in this order; the last of each SUBSCRIBE has somebody who waits for it.
         self._confirmations: deque[tuple[bytes, asyncio.Future[None] | None]] = deque()

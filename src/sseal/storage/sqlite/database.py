@@ -56,9 +56,9 @@ class Database:
         self._guard = FileGuard(self.path)
         self._lock: OpenLock | None = None  # this, the threads and the watcher exist while there are users
         self._reader: Worker | None = None
-        self._long_reader: Worker | None = None
+        self._long_reader: Worker | None = None  # for pages of the history, so that they keep no ticket waiting
         self._writer: Writer | None = None
-        self._watcher: Watcher | None = None
+        self._watcher: Watcher | None = None  # exists once somebody listens
 
     @property
     def lost_since(self) -> float | None:

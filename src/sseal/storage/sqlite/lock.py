@@ -24,6 +24,7 @@ class OpenLock:
     """
 
     def __init__(self, path: str) -> None:
+        # The lock belongs to this descriptor: closing it lets go.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def acquire(self) -> bool:

@@ -87,7 +87,7 @@ class Watcher:
         self._listeners: tuple[FileListener, ...] = ()  # replaced as a whole, by the event loop
         self._wanted: list[Future[None]] = []  # who waits in `look`; guarded by _lock
         self._lock = threading.Lock()
-        self._closing = threading.Event()
+        self._closing = threading.Event()  # set by `end`; nothing is waited for any more
         self._ended: Future[None] = Future()  # done when the thread is
         self._ended.set_running_or_notify_cancel()  # who waits may be cancelled, the end of the thread may not
         self._last_heartbeat = -HEARTBEAT_INTERVAL  # monotonic

@@ -105,7 +105,7 @@ async def _forget(one: Hub, *names: str) -> None:
 
 
 @broker_check()
-async def a_turn_is_told_only_when_there_is_one(fixture: ConformanceFixture) -> None:
+async def an_epoch_change_is_told_only_when_there_is_one(fixture: ConformanceFixture) -> None:
     """While nothing happens to the log its epoch stays, its hubs agree about it, and it is in reach."""
     hubs = await open_hubs(fixture, "a")
     for one in hubs:
@@ -135,22 +135,22 @@ async def the_log_has_one_time(fixture: ConformanceFixture) -> None:
 
 
 @broker_check(retention=Retention(count=10))
-async def canaries_fly_and_leave_nothing_behind(fixture: ConformanceFixture) -> None:
+async def canaries_are_delivered_and_leave_nothing_behind(fixture: ConformanceFixture) -> None:
     """They are handed out, never read back, never lost, and push no event out of the log."""
     hubs = await open_hubs(fixture, f"{CANARY_ROOT}/one", f"{CANARY_ROOT}/two")
     kept = await hubs[0].publish(*(publication() for _ in range(8)))
-    flown: list[int] = []
+    sent: list[int] = []
     for turn in range(40):
-        flown += await hubs[-1].publish(canary(("one", "two")[turn % 2]))
+        sent += await hubs[-1].publish(canary(("one", "two")[turn % 2]))
         for one in hubs:
-            await one.wait_for(flown[-1])  # a log keeps only a few of them for a hub that is late
+            await one.wait_for(sent[-1])  # a log keeps only a few of them for a hub that is late
     for one in hubs:
         handed = [entry for entry in one.recorder.entries if entry.topics[0].startswith(CANARY_ROOT)]
-        equal(offsets(handed), flown, "canaries handed out")
-        expect(one.broker.head >= flown[-1], "head is behind a canary that was handed out")
+        equal(offsets(handed), sent, "canaries handed out")
+        expect(one.broker.head >= sent[-1], "head is behind a canary that was handed out")
         equal(offsets(await one.history("a")), kept, "events in the log after many canaries")
         for names in ((f"{CANARY_ROOT}/one",), (f"{CANARY_ROOT}/*",), ("**",)):
             page = [e for e in await one.history(*names) if e.topics[0].startswith(CANARY_ROOT)]
             equal(offsets(page), [], f"canaries in the history of {names}")
             equal(await one.lost(*names), 0, f"lost of {names}")
-    equal(await hubs[0].broker.newest(), flown[-1], "newest() after canaries")
+    equal(await hubs[0].broker.newest(), sent[-1], "newest() after canaries")

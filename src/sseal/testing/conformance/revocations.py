@@ -13,13 +13,13 @@ from .records import LONG
 @store_check()
 async def revocations_are_numbered_in_order(fixture: ConformanceFixture) -> None:
     """From 1 on, without a gap, and each node reads on after the last number it knows."""
-    open_hubs = await nodes(fixture)
+    opened = await nodes(fixture)
     ends = fixture.clock.wall() + LONG
-    equal(await open_hubs[0].store.revocations(0), [], "an empty revocation log")
+    equal(await opened[0].store.revocations(0), [], "an empty revocation log")
     records = [b"a", b"\0\xff", b"", b"c" * 5_000]
-    numbers = [await open_hubs[i % len(open_hubs)].store.revoke(record, ends) for i, record in enumerate(records)]
+    numbers = [await opened[i % len(opened)].store.revoke(record, ends) for i, record in enumerate(records)]
     equal(numbers, [1, 2, 3, 4], "the numbers")
-    for one in open_hubs:
+    for one in opened:
         for after in range(5):
             wanted = list(zip(numbers, records, strict=True))[after:]
             equal(await one.store.revocations(after), wanted, f"revocations after {after}")
@@ -28,31 +28,29 @@ async def revocations_are_numbered_in_order(fixture: ConformanceFixture) -> None
 @store_check()
 async def revocations_at_once_are_all_kept(fixture: ConformanceFixture) -> None:
     """Nodes that revoke at the same moment get different numbers, and none of it is lost."""
-    open_hubs = await nodes(fixture, 3)
+    opened = await nodes(fixture, 3)
     ends = fixture.clock.wall() + LONG
     records = [b"%d" % index for index in range(24)]
-    numbers = await asyncio.gather(
-        *(open_hubs[i % len(open_hubs)].store.revoke(r, ends) for i, r in enumerate(records))
-    )
+    numbers = await asyncio.gather(*(opened[i % len(opened)].store.revoke(r, ends) for i, r in enumerate(records)))
     equal(sorted(numbers), list(range(1, 25)), "the numbers")
-    equal(await open_hubs[-1].store.revocations(0), sorted(zip(numbers, records, strict=True)), "the revocation log")
+    equal(await opened[-1].store.revocations(0), sorted(zip(numbers, records, strict=True)), "the revocation log")
 
 
 @store_check()
 async def a_node_that_reads_on_misses_none(fixture: ConformanceFixture) -> None:
     """Whoever has read up to a number finds everything else after it, while others revoke."""
-    open_hubs = await nodes(fixture)
+    opened = await nodes(fixture)
     ends = fixture.clock.wall() + LONG
     seen: list[int] = []
 
     async def reader() -> None:
         while len(seen) < 20:
-            seen.extend(number for number, _ in await open_hubs[-1].store.revocations(seen[-1] if seen else 0))
+            seen.extend(number for number, _ in await opened[-1].store.revocations(seen[-1] if seen else 0))
             await asyncio.sleep(0)
 
     async def author(number: int) -> None:
         for index in range(5):
-            await open_hubs[number % len(open_hubs)].store.revoke(b"%d" % index, ends)
+            await opened[number % len(opened)].store.revoke(b"%d" % index, ends)
             await asyncio.sleep(0.002)
 
     reading = asyncio.create_task(reader())
@@ -64,11 +62,11 @@ async def a_node_that_reads_on_misses_none(fixture: ConformanceFixture) -> None:
 @store_check()
 async def every_node_hears_of_a_revocation(fixture: ConformanceFixture) -> None:
     """It is signalled to all, the one that revoked included, and can be read when it is (W17)."""
-    open_hubs = await nodes(fixture, 3)
-    for turn, author in enumerate(open_hubs):
-        before = [one.recorder.revocation_signals for one in open_hubs]
+    opened = await nodes(fixture, 3)
+    for turn, author in enumerate(opened):
+        before = [one.recorder.revocation_signals for one in opened]
         await author.store.revoke(b"%d" % turn, fixture.clock.wall() + LONG)
-        for one, count in zip(open_hubs, before, strict=True):
+        for one, count in zip(opened, before, strict=True):
             await eventually(
                 lambda one=one, count=count: one.recorder.revocation_signals > count,  # type: ignore[misc]
                 f"{one.name} hears of a revocation by {author.name}",
@@ -79,15 +77,15 @@ async def every_node_hears_of_a_revocation(fixture: ConformanceFixture) -> None:
 @store_check()
 async def what_is_in_force_no_more_is_left_out(fixture: ConformanceFixture) -> None:
     """Entries go at their end; the numbers go on, even when none is left."""
-    open_hubs = await nodes(fixture)
+    opened = await nodes(fixture)
     now = fixture.clock.wall()
-    await open_hubs[0].store.revoke(b"short", now + MOMENT)
-    await open_hubs[0].store.revoke(b"long", now + LONG)
-    await open_hubs[-1].store.revoke(b"short", now + MOMENT)
+    await opened[0].store.revoke(b"short", now + MOMENT)
+    await opened[0].store.revoke(b"long", now + LONG)
+    await opened[-1].store.revoke(b"short", now + MOMENT)
     await fixture.elapse(2 * MOMENT)
-    equal(await open_hubs[-1].store.revocations(0), [(2, b"long")], "what is in force")
-    equal(await open_hubs[0].store.revoke(b"next", now + LONG), 4, "the number after some have ended")
-    equal(await open_hubs[0].store.revocations(2), [(4, b"next")], "what is in force after a number")
+    equal(await opened[-1].store.revocations(0), [(2, b"long")], "what is in force")
+    equal(await opened[0].store.revoke(b"next", now + LONG), 4, "the number after some have ended")
+    equal(await opened[0].store.revocations(2), [(4, b"next")], "what is in force after a number")
 
 
 @store_check()
