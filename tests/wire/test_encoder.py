@@ -137,7 +137,7 @@ def test_joined_frames_are_the_concatenated_frames(batch: list[bytes]) -> None:
     """Joining a batch once per stream writes what writing its frames one by one would."""
     token = TOKEN.encode()
     assert FRAME_START.join([b"", *batch]) == b"".join(FRAME_START + tail for tail in batch)
-    assert sealed_start(token).join([b"", *batch]) == b"".join(sealed(token, tail) for tail in batch)
+    assert sealed_start(token).join([b"", *batch]) == b"".join(sealed_start(token) + tail for tail in batch)
 
 
 def test_an_envelope_is_one_line_of_json() -> None:
