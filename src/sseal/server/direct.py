@@ -24,7 +24,7 @@ from .uvicorn_internals import RequestResponseCycle
 if TYPE_CHECKING:
     from .protocol import StreamProtocol
 
-__all__ = ["MAX_SURPLUS", "Direct", "DirectSink", "NotedCycle", "View", "keep_little_unsent"]
+__all__ = ["MAX_SURPLUS", "Direct", "DirectSink", "NotedCycle", "View", "keep_little_unsent", "offer"]
 
 DETACH_PATIENCE: Final = 0.1
 """Seconds middleware may hold the head and the first body back before the stream stays on the plain path."""
@@ -242,6 +242,18 @@ class NotedCycle(RequestResponseCycle):
             self.message_event.set()
             self.transport.close()
             self.on_response()
+
+
+def offer(protocol: StreamProtocol, cycle: RequestResponseCycle) -> None:
+    """Let the app of a request find its way to the transport."""
+    scope = cycle.scope
+    version = scope["http_version"]
+    direct = Direct(protocol, cycle, possible=protocol.scheme == "http" and version == "1.1")
+    cycle.__class__ = NotedCycle
+    assert isinstance(cycle, NotedCycle)
+    cycle.noted, cycle.changed = [], None
+    cycle.unframed = version == "1.0"
+    scope["extensions"] = {**(scope.get("extensions") or {}), "sseal.direct": direct}  # type: ignore[dict-item]
 
 
 class Direct:
