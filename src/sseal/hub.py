@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Any, Final
 from . import storage
 from .audit import Audit
 from .auth.credential import AuthMethod, CredentialPolicy
-from .auth.family import hashed
 from .auth.jwt import JwtVerifier
 from .auth.origin import OriginPolicy
 from .auth.revocation import Revocation
 from .authorizer import Authorize, Authorizer
 from .clock import Clock, SystemClock
+from .delivery.admission import Admission
+from .delivery.limit_exchange import LimitExchange
 from .delivery.node import Node
-from .delivery.node_rpc import NodeRpc
-from .delivery.quotas import Quotas
-from .delivery.revocations import Revocations
+from .delivery.node_rpc import NodeRpc, new_node_id
+from .delivery.stream_limits import StreamLimits
+from .delivery.throttling import Throttling
 from .errors import InvalidInput, SsealError, Unavailable
 from .extras import MissingPackage, needed
 from .hub_settings import HubSettings
@@ -40,7 +41,6 @@ from .publisher import publication
 from .storage import Retention
 from .storage.address import engine_of, redact_url
 from .stream import reasons
-from .stream.connection import Connection
 from .telemetry import redaction
 
 if TYPE_CHECKING:
@@ -97,27 +97,23 @@ class Hub:
         self._jwks: JwksSource | None = None
         audit = Audit(redaction.redact)
         bearer = self._bearer(settings, clock, audit)
-        self.node = Node(
-            opened.broker(retention),
-            clock,
-            settings,
-            store=self._store,
-            keep_family_alive=self._keep_family_alive,
-            on_reconnect=self._on_reconnect,
-            audit=audit,
-        )
-        self._rpc = NodeRpc(self._store, self.node.id)
-        self._revocations = Revocations(self._store, clock, self.node, self._rpc)
-        self._quotas = Quotas(self._store, self.node, self._rpc, clock, settings.limits)
+        self._rpc = NodeRpc(self._store, new_node_id())
         tickets = Tickets(
             self._store,
             clock,
             ttl=settings.ticket_ttl,
             grace=settings.ticket_grace,
             resume_ttl=settings.resume_ttl,
-            node=self.node.id,
+            node=self._rpc.node_id,
         )
         self._tickets = tickets
+        self.node = Node(
+            opened.broker(retention), self._store, self._rpc, clock, settings, families=tickets, audit=audit
+        )
+        throttling = Throttling(self._store, clock, settings.limits)
+        stream_limits = StreamLimits(self._store, self.node.streams, self._rpc, clock, settings.limits)
+        self._limit_exchange = LimitExchange(self._store, throttling.rates, stream_limits, clock)
+        authorizer = Authorizer(authorize, settings.public_topics, max_topics=settings.limits.topics_per_stream)
         self._services = Services(
             settings=settings,
             clock=clock,
@@ -130,18 +126,18 @@ class Hub:
                 jwt_cookie=settings.cookie_name if bearer is not None else None,
             ),
             origins=OriginPolicy(settings.allowed_origins),
-            authorizer=Authorizer(authorize, settings.public_topics, max_topics=settings.limits.topics_per_stream),
+            authorizer=authorizer,
             tickets=tickets,
             sessions=LoginSessions(self._store, clock, ttl=settings.session_ttl),
-            revoke=self._revocations.apply,
+            revoke=self.node.revocations.apply,
             rpc=self._rpc,
-            count=self._count,
             bearer=bearer,
             accounts=_accounts(settings),
             authenticate=authenticate,
             redacted=redaction.installed,
             metrics=_metrics(self.node),
-            quotas=self._quotas,
+            admission=Admission(self.node, authorizer, tickets, throttling, stream_limits, self._rpc),
+            throttling=throttling,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -175,12 +171,12 @@ class Hub:
     async def _start(self) -> None:
         try:
             self._ensure_single_worker()
-            await self._store.open(self.node.id, _Heard(self._revocations.grew, self._rpc.on_message))
-            await self._revocations.follow()
+            await self._store.open(self.node.id, _Heard(self.node.revocations.on_revocations, self._rpc.on_message))
+            await self.node.revocations.follow()
             if self._jwks is not None:
                 await self._jwks.start()
             await self.node.start()
-            self._quotas.start()
+            self._limit_exchange.start()
         except Unavailable as error:
             self._failed, self._starting = (self._clock.monotonic(), error), None
             logger.warning("the hub cannot start yet: %s", error)
@@ -203,9 +199,8 @@ class Hub:
         if not self.node.started:
             return
         await self.drain()
-        await self._revocations.close()
         await self._rpc.close()
-        await self._quotas.close()
+        await self._limit_exchange.close()
         await self.node.stop()
         if self._jwks is not None:
             await self._jwks.close()
@@ -284,8 +279,10 @@ class Hub:
         now = self._clock.wall()
         ends = now + self.settings.revocation_ttl
         if jti is not None:
-            return await self._revocations.apply(Revocation(kind="token", value=f"jti:{jti}", at=now, expires_at=ends))
-        return await self._revocations.apply(
+            return await self.node.revocations.apply(
+                Revocation(kind="token", value=f"jti:{jti}", at=now, expires_at=ends)
+            )
+        return await self.node.revocations.apply(
             Revocation(kind="subject", value=str(subject), issuer=issuer, at=now, expires_at=ends)
         )
 
@@ -332,20 +329,6 @@ class Hub:
                 from .identity_sources.jwks import JwksSource
             self._jwks = JwksSource(settings.jwt_jwks_url, verifier, clock, audit=audit)
         return Bearer(verifier, self._jwks)
-
-    async def _count(self, name: str, seconds: float, by: int = 1) -> int:
-        """Count a name at all hubs; names are hashed, so that nobody chooses how long a key is."""
-        return await self._store.count(f"exact/{hashed(name)[:32]}", seconds, by)
-
-    async def _keep_family_alive(self, connection: Connection) -> None:
-        """Keep the family of a live stream; end the stream if the family has gone on to another hub (W14)."""
-        family = connection.subscription.identity.family
-        if family is not None and await self._tickets.touch(family) not in (None, self.node.id):
-            self.node.close(connection, reasons.SUPERSEDED)
-
-    async def _on_reconnect(self) -> None:
-        """Hear of every revocation again: the store's log may have begun anew while it was away (W17)."""
-        await self._revocations.follow(anew=True)
 
     def _ensure_single_worker(self) -> None:
         """Refuse to be one of several workers that each have a log of their own (W30).

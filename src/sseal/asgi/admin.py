@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -14,8 +14,8 @@ from ..auth.revocation import Revocation
 from ..errors import Forbidden, InvalidInput
 from .audit import who
 from .authentication import Authenticator
-from .bodies import ConnectionsAnswer, RevocationAnswer, RevocationBody, StatsAnswer, StreamAnswer
-from .node_commands import node_of
+from .bodies import ConnectionsAnswer, RevocationAnswer, RevocationBody, StatsAnswer
+from .node_commands import ConnectionsPage, node_of
 from .requests import Ask
 from .responses import Answer
 from .services import Services
@@ -40,14 +40,14 @@ class AdminEndpoints:
         del receive
         ask = Ask(scope)
         await self._admin(ask)
-        pages, silent = await self._services.rpc.ask_all(
+        answers, silent = await self._services.rpc.ask_all(
             "connections", subject=ask.single("subject"), after=ask.single("after")
         )
+        pages = msgspec.convert(answers, list[ConnectionsPage])
         # Nothing may be listed that lies behind what a page left out.
-        ends = [page["connections"][-1]["id"] for page in pages if page["more"]]
-        found = sorted((each for page in pages for each in page["connections"]), key=itemgetter("id"))
-        shown = [each for each in found if not ends or each["id"] <= min(ends)]
-        streams = msgspec.convert(shown, list[StreamAnswer])
+        ends = [page.connections[-1].id for page in pages if page.more]
+        found = sorted((each for page in pages for each in page.connections), key=attrgetter("id"))
+        streams = [each for each in found if not ends or each.id <= min(ends)]
         return Answer(200, ConnectionsAnswer(connections=streams, more=bool(ends), silent=silent))
 
     async def disconnect(self, scope: Scope, receive: Receive) -> Answer:

@@ -160,7 +160,7 @@ class _Events:
 def _routes(services: Services) -> list[Route]:
     guarded = partial(Guarded, services.node.stats.refuse)
     authenticator = Authenticator(services)
-    subscribe = Subscribe(services, authenticator)
+    subscribe = Subscribe(services.admission, authenticator, services.node, retry_ms=services.settings.retry_ms)
     auth = AuthEndpoints(services, authenticator)
     publish = PublishEndpoints(services, authenticator)
     admin = AdminEndpoints(services, authenticator)

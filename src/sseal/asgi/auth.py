@@ -14,7 +14,6 @@ from ..auth.identity import ISSUER, Grants, Identity, minter
 from ..auth.origin import is_loopback
 from ..auth.revocation import Revocation
 from ..errors import CredentialInvalid, CredentialMissing, Forbidden, InvalidInput, NotFound
-from ..limits import WINDOW
 from ..topics import MAX_TOPIC_LENGTH, Pattern, user_topic
 from .audit import who
 from .authentication import CALLER, Authenticator
@@ -67,7 +66,7 @@ class AuthEndpoints:
         if body.subject is not UNSET or body.grants is not UNSET:
             admin, identity = identity, self._on_behalf(identity, body)
         else:
-            self._check_rate("tickets", identity)
+            self._services.throttling.ticket(identity)
         subscription = await self._services.authorizer.subscribe(identity, topics, self._services.clock.wall())
         names = list(subscription.topics.names)
         ticket = await self._services.tickets.issue(identity, names, ask.caller.origin)
@@ -105,7 +104,7 @@ class AuthEndpoints:
             issued_at=began,  # what is revoked while the password is checked stays revoked
             auth_method="password",
         )
-        await self._check_session_rate(identity)
+        await self._services.throttling.session(identity)
         return await self._new_session(ask, identity)
 
     async def _verify(self, username: str, password: str, address: str) -> Account:
@@ -124,7 +123,7 @@ class AuthEndpoints:
         if not self._services.origins.allows_explicit(ask.caller):
             raise Forbidden("Origin: this page is not on the hub's list of allowed origins", code="origin_refused")
         self._check_cookie_place(ask)
-        await self._check_session_rate(identity)
+        await self._services.throttling.session(identity)
         return await self._new_session(ask, identity)
 
     async def close_session(self, scope: Scope, receive: Receive) -> Answer:
@@ -146,24 +145,11 @@ class AuthEndpoints:
         ask = Ask(scope)
         connection_id = (await ask.body(receive, _REFRESH, limit=MAX_BODY)).connection
         fresh = await self._authenticator.caller(ask, CALLER)
-        self._check_rate("refreshes", fresh)
+        self._services.throttling.refresh(fresh)
         answer = await self._services.rpc.call(
             node_of(connection_id), "refresh", connection=connection_id, identity=msgspec.to_builtins(fresh)
         )
-        return Answer(200, RefreshAnswer(expires_at=answer["expires_at"]))
-
-    async def _check_session_rate(self, identity: Identity) -> None:
-        """Limit how many sessions one subject opens in a minute at all hubs together."""
-        rate = self._services.settings.limits.sessions_per_minute_per_subject
-        names = ("session", identity.issuer, str(identity.subject))
-        self._services.quotas.spend("sessions-per-subject", rate, *names[1:])
-        if rate and await self._services.count("\0".join(names), WINDOW, 1) > rate:
-            raise self._services.quotas.exceeded("sessions-per-subject", rate)
-
-    def _check_rate(self, what: str, identity: Identity) -> None:
-        """Limit what one subject may ask for in a minute, each kind by itself."""
-        rate = self._services.settings.limits.tickets_per_minute_per_subject
-        self._services.quotas.spend(f"{what}-per-subject", rate, identity.issuer, str(identity.subject))
+        return Answer(200, msgspec.convert(answer, RefreshAnswer))
 
     async def _mint_caller(self, ask: Ask, body: TicketBody) -> Identity:
         """Return who asks for a ticket; a token in the body counts when no other way is present."""

@@ -16,15 +16,11 @@ from ..auth.identity import Identity
 from ..auth.revocation import Revocation
 from ..errors import CredentialExpired, CredentialInvalid, CredentialMissing, Forbidden, Unavailable
 from ..identity_sources.tickets import RedeemedTicket, SpentTicket, VoidToken
-from ..limits import address_key
 from .audit import UnredactedQuery, redacted_path
 from .requests import Ask
 from .services import Services
 
-__all__ = ["CALLER", "FAILURES", "STREAM", "AuthResult", "Authenticator"]
-
-FAILURES: Final = "failed-credentials-per-address"
-"""The policy of refused credentials, whatever the endpoint."""
+__all__ = ["CALLER", "STREAM", "AuthResult", "Authenticator"]
 
 STREAM: Final[frozenset[AuthMethod]] = frozenset(("bearer", "ticket", "resume", "cookie", "query", "custom"))
 """The ways good for opening a stream."""
@@ -86,16 +82,11 @@ class Authenticator:
             raise
 
     def _check_failures(self, ask: Ask) -> None:
-        if ask.address:
-            limit = self._services.settings.limits.failures_per_minute_per_address
-            self._services.quotas.check(FAILURES, limit, address_key(ask.address))
+        self._services.throttling.check_failed_credentials(ask.address)
 
     def count_failure(self, ask: Ask) -> None:
-        """Count one refused credential; where the server does not say who asks, nobody is to suffer for it."""
-        if not ask.address:
-            return
-        limit = self._services.settings.limits.failures_per_minute_per_address
-        self._services.quotas.rates.hit(limit, FAILURES, address_key(ask.address))
+        """Count one refused credential against the client's address."""
+        self._services.throttling.count_failed_credential(ask.address)
 
     def find(self, ask: Ask, *, path_ticket: str | None, last_event_id: LastEventId | None) -> Credential | None:
         """Return the credential a stream request carries."""

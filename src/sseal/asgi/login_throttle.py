@@ -113,7 +113,7 @@ class _Attempt:
         """
         for bound, names in self._bounds:
             self._here.append((bound, names))
-            if not self._services.quotas.rates.hit(bound, *names):
+            if not self._services.throttling.rates.hit(bound, *names):
                 raise self._exceeded(bound, names)
         failures = 0
         for bound, names in self._bounds:
@@ -129,19 +129,19 @@ class _Attempt:
     async def take_back(self) -> None:
         """Count it no more."""
         for bound, names in self._here:
-            self._services.quotas.rates.hit(bound, *names, by=-1)
+            self._services.throttling.rates.hit(bound, *names, by=-1)
         try:
             for names in self._counted:
-                await self._services.count("\0".join(names), WINDOW, -1)
+                await self._services.throttling.count("\0".join(names), WINDOW, -1)
         except Unavailable as error:  # the login was what it was; the count ends with its minute
             logger.warning("a login stays counted as failed: %s", error)
 
     async def _count(self, names: tuple[str, ...]) -> int:
-        number = await self._services.count("\0".join(names), WINDOW, 1)
+        number = await self._services.throttling.count("\0".join(names), WINDOW, 1)
         self._counted.append(names)
         return number
 
     def _exceeded(self, bound: int, names: tuple[str, ...]) -> TooManyRequests:
-        error = self._services.quotas.exceeded(names[0], bound)
+        error = self._services.throttling.exceeded(names[0], bound)
         error.retry_after = WINDOW  # from the first failure on, which may be of this second
         return error

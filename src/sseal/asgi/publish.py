@@ -54,7 +54,7 @@ class PublishEndpoints:
             for index, item in enumerate(items)
         ]
         self._check_grants(identity, publications)
-        self._spend(identity, len(publications))
+        self._services.throttling.publish(identity, len(publications))
         positions = await self._services.node.publish(publications, wait=False)
         return Answer(201, PublishAnswer(ids=[str(position) for position in positions]))
 
@@ -80,13 +80,9 @@ class PublishEndpoints:
             field = {"topic": "targetUserId", "event": "type", "data": "message"}.get(error.field, error.field)
             raise type(error)(field, error.problem) from None
         self._check_grants(identity, [made])
-        self._spend(identity, 1)
+        self._services.throttling.publish(identity, 1)
         (position,) = await self._services.node.publish([made], wait=False)
         return Answer(200, NotificationAnswer(id=str(position)))
-
-    def _spend(self, identity: Identity, events: int) -> None:
-        rate = self._services.settings.limits.publishes_per_minute_per_subject
-        self._services.quotas.spend("publishes-per-subject", rate, identity.issuer, str(identity.subject), by=events)
 
     def _check_grants(self, identity: Identity, publications: list[Publication]) -> None:
         granted = identity.grants.bound("publish", identity.subject)

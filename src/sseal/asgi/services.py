@@ -14,9 +14,10 @@ from ..auth.origin import OriginPolicy
 from ..auth.revocation import Revocation
 from ..authorizer import Authorizer
 from ..clock import Clock
+from ..delivery.admission import Admission
 from ..delivery.node import Node
 from ..delivery.node_rpc import NodeRpc
-from ..delivery.quotas import Quotas
+from ..delivery.throttling import Throttling
 from ..hub_settings import HubSettings
 from ..identity_sources.sessions import LoginSessions
 from ..identity_sources.tickets import Tickets
@@ -52,8 +53,8 @@ class Services:
     sessions: LoginSessions
     revoke: Callable[[Revocation], Awaitable[int]]
     rpc: NodeRpc
-    count: Callable[[str, float, int], Awaitable[int]]
-    quotas: Quotas
+    admission: Admission
+    throttling: Throttling
     bearer: TokenVerifier | None = None
     accounts: Accounts | None = None
     authenticate: Authenticate | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Send
 
-from ..stream.connection import Connection, Owner
+from ..stream.connection import Connection, SinkOwner
 
 __all__ = ["PlainSink"]
 
@@ -21,7 +21,7 @@ class PlainSink:
     """
 
     def __init__(
-        self, first: bytes, owner: Owner, connection: Connection, *, cut: Callable[[], None] | None = None
+        self, first: bytes, owner: SinkOwner, connection: Connection, *, cut: Callable[[], None] | None = None
     ) -> None:
         self._chunks = [first] if first else []
         self._size = len(first)
@@ -98,7 +98,7 @@ class PlainSink:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 self._size -= len(data)
                 if not self._size and not self._closing:
-                    self._owner.pump(self._connection)
+                    self._owner.on_drained(self._connection)
             elif self._closing:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
@@ -112,7 +112,7 @@ class PlainSink:
         while (await receive())["type"] != "http.disconnect":
             pass
         if not self._dead:
-            self._owner.gone(self._connection)
+            self._owner.on_disconnect(self._connection)
             self.abort()
 
     def _wake_up(self) -> None:
