@@ -1,4 +1,4 @@
-"""The engine on a log that others write to, that turns, misses, and goes out of reach."""
+"""The node on a log that others write to, that turns, misses, and goes out of reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine: fan-out, catching up, gaps, timers, shutting down."""
+"""The node: fan-out, catching up, gaps, timers, shutting down."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ class Node:
         epoch, now = self.window.epoch, self.clock.monotonic()
         for entry in entries:
             if entry.topics[0].startswith(CANARY_ROOT):
-                self.window.head = entry.offset
+                self.window.skip_to(entry.offset)
                 self._canary.on_received(entry.offset)
                 continue
             frame = Frame(entry, epoch, now)
@@ -301,7 +301,7 @@ class Node:
         some = None if names is None else set(names)
         for name in self.interest.names if some is None else self.interest.among(some):
             self.window.cover(name, upto)
-        self.window.head = max(self.window.head, upto)
+        self.window.skip_to(upto)
         for connection in list(self.connections.values()):
             if some is None or not some.isdisjoint(connection.subscription.topics.names):
                 self.replay.restart(connection)

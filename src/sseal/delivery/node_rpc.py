@@ -1,4 +1,4 @@
-"""Commands from one hub to another, over the mail of their store, and the answers (W42)."""
+"""Commands from one hub to another, as messages through their store, and the answers (W42)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _decode = msgspec.json.Decoder(_Command | _Answer).decode
 class NodeRpc:
     """All hubs on one store, seen from one of them.
 
-    :param store: carries the mail.
+    :param store: carries the messages.
     :param node_id: the name of this node.
     :ivar handlers: what this hub does on command, by verb.
     """

@@ -47,13 +47,14 @@ class CachedPage:
         self.after = after
         self.upto = upto
         self.lost = lost
-        self.made_at = 0.0
-        self.oldest = frames[0].entry.published_at if frames else inf
-        self.slices: list[Framer] = []
-        self.ends: list[int] = []
+        self.made_at = 0.0  # monotonic seconds; set by the cache that keeps it
+        self.oldest = frames[0].entry.published_at if frames else inf  # Unix seconds
+        self.slices: list[Framer] = []  # what is written at once
+        self.ends: list[int] = []  # offset of the last frame of each slice
         for start, end in _slices(frames):
             self.slices.append(Framer(frames[start:end]))
             self.ends.append(frames[end - 1].offset)
+        # Bytes it may come to hold, and Unix seconds at which the first of its frames has outlived its time.
         self.cost = PAGE_OVERHEAD + sum(map(_cost, frames))
         self.soonest = min(map(_ends_at, frames), default=inf)
 
@@ -62,10 +63,10 @@ class PageCache:
     """Pages that were read a moment ago, for streams with the same topics and rights that come a little later."""
 
     def __init__(self) -> None:
-        self._pages: dict[Key, list[CachedPage]] = {}
-        self._size = 0
-        self._tips: dict[Key, CachedPage] = {}
-        self._tips_size = 0
+        self._pages: dict[Key, list[CachedPage]] = {}  # pages that end before the head
+        self._size = 0  # bytes of all of them
+        self._tips: dict[Key, CachedPage] = {}  # pages that end at the head, one for each key, oldest first
+        self._tips_size = 0  # bytes of all of them
 
     def find(self, key: Key, after: int) -> CachedPage | None:
         """Return a page that holds what comes after an offset, and knows what is lost after it."""

@@ -196,7 +196,7 @@ class Replay:
                 return
             if epoch != window.epoch:
                 continue  # what was read counts no more; the stream may stand elsewhere now
-            connection.from_oldest = False
+            connection.oldest_found()
             if page.lost > connection.position:
                 connection.gap = connection.gap or "trimmed"
                 self._write_gap(connection, page.lost)

@@ -186,6 +186,10 @@ class Window:
         while len(self) > self._max_count or (self._size > self._max_size and len(self) > 1):
             self._drop()
 
+    def skip_to(self, offset: int) -> None:
+        """Move the head past what nobody reads, or what the readers are to get from the log; never back."""
+        self.head = max(self.head, offset)
+
     def expire(self, before: float) -> None:
         """Let go of what was published before that time (Unix seconds): the log does not give it either."""
         while len(self) and self._frames[self._start].entry.published_at < before:

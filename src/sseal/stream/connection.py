@@ -188,6 +188,10 @@ class Connection:
         self.from_oldest = from_oldest
         self.position = offset
 
+    def oldest_found(self) -> None:
+        """Read on from its position: what was the oldest retained event is known now."""
+        self.from_oldest = False
+
     def gap_announced(self) -> None:
         """Owe the reader no gap any more."""
         self.gap = None
