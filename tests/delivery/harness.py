@@ -138,10 +138,11 @@ class NodeHarness:
         self.node = Node(self.broker, store, rpc, self.clock, self.settings)
         self.since: dict[str, float] = {}
         limits = self.settings.limits
+        self.tickets = Tickets(store, self.clock, ttl=30.0, grace=120.0, resume_ttl=3600.0, node=rpc.node_id)
         self.admission = Admission(
             self.node,
             Authorizer(self._authorize, max_topics=0),
-            Tickets(store, self.clock, ttl=30.0, grace=120.0, resume_ttl=3600.0, node=rpc.node_id),
+            self.tickets,
             Throttling(store, self.clock, limits),
             StreamLimits(store, self.node.streams, rpc, self.clock, limits),
             rpc,
