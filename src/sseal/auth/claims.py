@@ -44,7 +44,7 @@ class ClaimRules:
         subject_claim: str,
         grants_claim: str,
     ) -> None:
-        self._options: dict[str, Any] = {}  # of the registry; its own checks have none
+        self._options: dict[str, object] = {}  # of the registry; its own checks have none
         if issuer is not None:
             self._options["iss"] = {"value": issuer}
         if audience is not None:
@@ -53,7 +53,7 @@ class ClaimRules:
         self._subject_claim = subject_claim
         self._grants_claim = grants_claim
 
-    def identity(self, claims: dict[str, Any], now: float, auth_method: str) -> Identity:
+    def identity(self, claims: dict[str, object], now: float, auth_method: str) -> Identity:
         """Return who the claims name, if they hold at ``now`` (Unix seconds).
 
         :raises CredentialExpired: all of it is good but its time.
@@ -99,7 +99,7 @@ class ClaimRules:
         )
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")
@@ -113,7 +113,7 @@ def _no_constant(text: str) -> NoReturn:
 _json: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
-def json_object(raw: bytes, name: str) -> dict[str, Any]:
+def json_object(raw: bytes, name: str) -> dict[str, object]:
     """Return a JSON object in which no key stands twice."""
     try:
         value = _json.decode(raw.decode("utf-8"))
@@ -124,7 +124,7 @@ def json_object(raw: bytes, name: str) -> dict[str, Any]:
     return value
 
 
-def _seconds(claims: dict[str, Any], name: str) -> float | None:
+def _seconds(claims: dict[str, object], name: str) -> float | None:
     """Return a NumericDate (RFC 7519 section 2), None if it is absent."""
     if name not in claims:
         return None
@@ -140,7 +140,7 @@ def _seconds(claims: dict[str, Any], name: str) -> float | None:
     return seconds
 
 
-def _text(claims: dict[str, Any], name: str) -> str | None:
+def _text(claims: dict[str, object], name: str) -> str | None:
     """Return a claim that is text and can be stored as such, None if it is absent."""
     if name not in claims:
         return None
@@ -154,7 +154,7 @@ def _text(claims: dict[str, Any], name: str) -> str | None:
     return value
 
 
-def _subject(claims: dict[str, Any], name: str) -> str:
+def _subject(claims: dict[str, object], name: str) -> str:
     value = claims.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
@@ -172,7 +172,7 @@ def _subject(claims: dict[str, Any], name: str) -> str:
 _NO_GRANTS: Final = Grants()
 
 
-def _grants(claims: dict[str, Any], name: str) -> Grants:
+def _grants(claims: dict[str, object], name: str) -> Grants:
     if name not in claims:
         return _NO_GRANTS
     value = claims[name]

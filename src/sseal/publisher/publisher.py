@@ -56,7 +56,7 @@ class Publisher:
     async def publish(
         self,
         topic: str | Sequence[str],
-        data: Any,
+        data: object,
         *,
         event: str = "message",
         ttl: float | None = None,
@@ -84,7 +84,7 @@ class Publisher:
     def publish_sync(
         self,
         topic: str | Sequence[str],
-        data: Any,
+        data: object,
         *,
         event: str = "message",
         ttl: float | None = None,
@@ -140,7 +140,7 @@ class Publisher:
         """Show the address without user and password."""
         return f"Publisher({redact_url(self._address)!r})"
 
-    def _submit(self, topic: str | Sequence[str], data: Any, **options: Any) -> Future[list[str]]:
+    def _submit(self, topic: str | Sequence[str], data: object, **options: Any) -> Future[list[str]]:
         made = publication(topic, data, **options, scope=("", ""), limits=self._limits)
         with self._lock:
             if self._closed:
