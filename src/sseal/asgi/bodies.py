@@ -7,7 +7,7 @@ of two fields, a topic's form) is checked where it is used. `EventBody`, of ``PO
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -91,7 +91,7 @@ class NotificationBody(Struct, forbid_unknown_fields=True, kw_only=True, rename=
     """A message for one subject."""
 
     target: Annotated[Text, Meta(examples=["bob"])]
-    message: Annotated[Any, Meta(description="Any JSON.", examples=["lunch?"])]
+    message: Annotated[object, Meta(description="Any JSON.", examples=["lunch?"])]
     type: Annotated[Text, Meta(description="The event type.", examples=["chat"])] = "notification"
 
 

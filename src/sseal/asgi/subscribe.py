@@ -11,6 +11,11 @@ from starlette.types import Receive, Scope, Send
 from .. import wire
 from ..auth.credential import Credential, LastEventId
 from ..auth.identity import Identity
+from ..authorizer import Authorizer
+from ..clock import Clock
+from ..delivery.node import Node
+from ..delivery.node_rpc import NodeRpc
+from ..delivery.quotas import Quotas
 from ..errors import (
     CredentialInvalid,
     CredentialMissing,
@@ -21,7 +26,8 @@ from ..errors import (
     TooManyRequests,
     Unavailable,
 )
-from ..identity_sources.tickets import RedeemedTicket
+from ..hub_settings import HubSettings
+from ..identity_sources.tickets import RedeemedTicket, Tickets
 from ..limits import address_key
 from ..position import Resolution
 from ..stream import reasons
@@ -31,9 +37,8 @@ from ..topics import Pattern
 from .audit import audit_refusal
 from .authentication import FAILURES, Authenticator
 from .connect_throttle import ConnectThrottle
-from .requests import Ask, ClientGone
+from .requests import HubRequest
 from .responses import HARDENING, problem, refusal
-from .services import Services
 from .sink import PlainSink
 
 __all__ = ["Subscribe"]
@@ -53,8 +58,25 @@ access = logging.getLogger("sseal.access")
 class Subscribe:
     """The stream endpoint. Path parameter ``ticket`` is optional."""
 
-    def __init__(self, services: Services, authenticator: Authenticator) -> None:
-        self._services = services
+    def __init__(
+        self,
+        *,
+        settings: HubSettings,
+        clock: Clock,
+        node: Node,
+        rpc: NodeRpc,
+        quotas: Quotas,
+        authorizer: Authorizer,
+        tickets: Tickets,
+        authenticator: Authenticator,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._node = node
+        self._rpc = rpc
+        self._quotas = quotas
+        self._authorizer = authorizer
+        self._tickets = tickets
         self._authenticator = authenticator
         self._throttle = ConnectThrottle()
 
@@ -67,38 +89,36 @@ class Subscribe:
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{scope['method']} is not allowed here")
             await self._throttle.enter()
-            ask = Ask(scope)
+            ask = HubRequest(scope)
             if (unavailable := scope.get("sseal.unavailable")) is not None:
                 raise unavailable  # the hub has not started; see HubApp
             connection = await self._open(ask, scope.get("path_params", {}).get("ticket"))
         except (TooManyRequests, Unavailable) as error:
-            self._services.node.stats.refuse(error.code)
+            self._node.stats.refuse(error.code)
             audit_refusal(error, scope)
             if ask is not None and ask.native:
                 await self._transient(error, scope, send)
             else:
                 await problem(error)(scope, receive, send)
         except SsealError as error:
-            self._services.node.stats.refuse(error.code)
+            self._node.stats.refuse(error.code)
             ticket = scope.get("path_params", {}).get("ticket")
             await refusal(error, scope, allow="GET, HEAD" if ticket else "GET, HEAD, POST")(scope, receive, send)
-        except ClientGone:
-            pass
         except Exception:
             logger.exception("a stream could not be opened")
-            self._services.node.stats.refuse(SsealError.code)
+            self._node.stats.refuse(SsealError.code)
             await problem(SsealError("the request failed; the log says why"))(scope, receive, send)
         else:
             await self._stream(connection, scope, receive, send)
 
-    async def _open(self, ask: Ask, path_ticket: str | None) -> Connection:
+    async def _open(self, ask: HubRequest, path_ticket: str | None) -> Connection:
         """Check everything, in the order of docs/explanation/architecture.md, and enter the stream."""
         if ask.has_body:
             raise InvalidInput("body", "GET /events takes none")
         last_event_id = ask.last_event_id()
         envelope = ask.flag("envelope")
         ask.flag("anonymous")
-        pinned, topics = ask.single("subject"), ask.values("topic")
+        pinned, topics = ask.single("subject"), ask.getlist("topic")
         for text in topics:
             Pattern.parse(text)  # what is malformed spends no ticket
         credential = self._authenticator.find(ask, path_ticket=path_ticket, last_event_id=last_event_id)
@@ -118,19 +138,19 @@ class Subscribe:
             return await self._enter(ask, subscription, redeemed, last_event_id, envelope)
         except (TooManyRequests, Unavailable):
             if redeemed is not None:
-                await self._services.tickets.unredeem(redeemed)
+                await self._tickets.unredeem(redeemed)
             raise
 
     async def _enter(
         self,
-        ask: Ask,
+        ask: HubRequest,
         subscription: Subscription,
         redeemed: RedeemedTicket | None,
         last_event_id: LastEventId | None,
         envelope: bool,
     ) -> Connection:
         """Make the stream, give it room, and put it into the hub."""
-        node = self._services.node
+        node = self._node
         await node.listen(subscription)
         try:
             connection = await self._connection(ask, subscription, redeemed, last_event_id, envelope)
@@ -138,12 +158,12 @@ class Subscribe:
             if not node.replayable(connection):
                 raise Unavailable("what this stream missed cannot be read now", code="broker_lost", retry_after=2.0)
             if redeemed is not None and redeemed.ticket is not None:
-                await self._services.tickets.start_family(redeemed, node.start_of(connection))
+                await self._tickets.start_family(redeemed, node.start_of(connection))
             if epoch != node.position.epoch:
                 raise Unavailable("the log is in a new epoch", code="new_epoch")  # the stream's place is of the old
             family = subscription.identity.family
             node.supersede(family, connection)  # before room is made: it takes the place of its own old stream
-            self._services.quotas.make_room(connection)
+            self._quotas.make_room(connection)
             if (refused := self._full(ask.address)) is not None:
                 raise refused  # others came in while we were asking who this is
             node.enter(connection)
@@ -153,14 +173,14 @@ class Subscribe:
         if redeemed is not None and redeemed.ticket is None and family is not None:
             await self._check_still_here(connection, family)
             if redeemed.previous_node not in ("", node.id):
-                self._services.rpc.cast(redeemed.previous_node, "supersede", family=family)
+                self._rpc.cast(redeemed.previous_node, "supersede", family=family)
         return connection
 
     async def _check_still_here(self, connection: Connection, family: str) -> None:
         """End a resumed stream whose family went on to another hub before this one had entered (W14)."""
-        node = self._services.node
+        node = self._node
         try:
-            here = await self._services.tickets.node_of(family) == node.id
+            here = await self._tickets.node_of(family) == node.id
         except BaseException:
             node.leave(connection, reasons.UNAVAILABLE)
             raise
@@ -168,9 +188,9 @@ class Subscribe:
             node.leave(connection, reasons.SUPERSEDED)
             raise CredentialInvalid("its stream has gone on at another hub", auth_method="resume", kind="superseded")
 
-    async def _check_room(self, ask: Ask, credential: Credential | None) -> None:
+    async def _check_room(self, ask: HubRequest, credential: Credential | None) -> None:
         """Refuse for now what cannot be served now; spends no ticket (W35)."""
-        node, limits, quotas = self._services.node, self._services.settings.limits, self._services.quotas
+        node, limits, quotas = self._node, self._settings.limits, self._quotas
         address, key = ask.address, address_key(ask.address)
         connects, failures = limits.connects_per_minute_per_address, limits.failures_per_minute_per_address
         refused: SsealError | None
@@ -188,28 +208,28 @@ class Subscribe:
             refused = quotas.exceeded("connects-per-address", connects)
         if refused is not None:
             if credential is not None and credential.auth_method == "ticket" and ask.opens_stream:
-                await self._services.tickets.extend(credential.value)
+                await self._tickets.extend(credential.value)
             raise refused
 
     def _full(self, address: str) -> SsealError | None:
         """Return why one more stream has no room, None if it has."""
-        node, limits = self._services.node, self._services.settings.limits
+        node, limits = self._node, self._settings.limits
         if limits.streams and len(node.connections) >= limits.streams:
             return Unavailable("the hub is full", code="full", retry_after=5.0)
-        return self._services.quotas.full(address)
+        return self._quotas.full(address)
 
     def _check_rate(self, identity: Identity, redeemed: RedeemedTicket | None) -> None:
         """Limit a subject's connects; a fresh ticket is exempt, it was counted when it was issued."""
         if identity.subject is None or (redeemed is not None and redeemed.ticket is not None):
             return
-        rate = self._services.settings.limits.connects_per_minute_per_subject
-        self._services.quotas.spend("connects-per-subject", rate, identity.issuer, identity.subject)
+        rate = self._settings.limits.connects_per_minute_per_subject
+        self._quotas.spend("connects-per-subject", rate, identity.issuer, identity.subject)
 
     async def _subscription(
         self, identity: Identity, redeemed: RedeemedTicket | None, topics: list[str]
     ) -> Subscription:
         """Ask the authorizer, with the rights of now; a ticket bounds what may be asked for (W41)."""
-        authorizer, now = self._services.authorizer, self._services.clock.wall()
+        authorizer, now = self._authorizer, self._clock.wall()
         if redeemed is None:
             return await authorizer.subscribe(identity, topics, now)
         bound = [Pattern.parse(text) for text in redeemed.topics]
@@ -221,14 +241,14 @@ class Subscribe:
 
     async def _connection(
         self,
-        ask: Ask,
+        ask: HubRequest,
         subscription: Subscription,
         redeemed: RedeemedTicket | None,
         last_event_id: LastEventId | None,
         envelope: bool,
     ) -> Connection:
         """Translate the presented position and make the stream, not yet entered."""
-        node = self._services.node
+        node = self._node
         presented = None if last_event_id is None else last_event_id.position
         if presented is not None:
             where = await node.locate(presented)
@@ -245,12 +265,12 @@ class Subscribe:
             token=None if redeemed is None else redeemed.token.encode(),
             envelope=envelope,
             address=ask.address,
-            opened_at=self._services.clock.monotonic(),
+            opened_at=self._clock.monotonic(),
         )
 
     async def _stream(self, connection: Connection, scope: Scope, receive: Receive, send: Send) -> None:
         """Send head and first body; then the hub owns the transport, or this task serves the plain path."""
-        node = self._services.node
+        node = self._node
         owned = False
         try:
             first = node.opening(connection)
@@ -272,7 +292,7 @@ class Subscribe:
         """Take the direct sink over, if there is one."""
         if sink is None:
             return False
-        node = self._services.node
+        node = self._node
         sink.begin(node, connection)
         node.attach(connection, sink)
         return True
@@ -281,7 +301,7 @@ class Subscribe:
         """Refuse a native EventSource for now, by a stream it survives (W35)."""
         access.info("stream refused for now", extra={"code": error.code})
         # Half a minute at most, though a rate may be over for longer: the ticket shall outlive it (W35).
-        wait = max(min(error.retry_after, 30.0) * 1000.0, self._services.settings.retry_ms)
+        wait = max(min(error.retry_after, 30.0) * 1000.0, self._settings.retry_ms)
         body = wire.retry_line(round(wait * random.uniform(1.0, 2.0)))  # noqa: S311 - not a secret
         body += wire.bye_event(reason=error.code, reconnect=True)
         await send({"type": "http.response.start", "status": 200, "headers": _head(scope)})
