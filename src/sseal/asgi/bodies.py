@@ -206,7 +206,7 @@ class StatsAnswer(Struct, kw_only=True):
     writes: int
     gaps: int
     history_reads: int
-    connects: Annotated[dict[str, int], Meta(description="By way in.")]
+    connects: Annotated[dict[str, int], Meta(description="By auth method.")]
     refused: Annotated[dict[str, int], Meta(description="By code.")]
     closed: Annotated[dict[str, int], Meta(description="By reason.")]
     revocations: int

@@ -26,8 +26,8 @@ logger = logging.getLogger("sseal.asgi")
 class Endpoint:
     """An ASGI app with a handler per method: errors become problem documents, with nothing half said.
 
-    Starlette's exception handlers would do the same for each request through two more coroutines and a ``send`` of
-    their own, which costs a publish 6 %.
+    Starlette's routes would answer a method that a path does not have in plain text, each in its own way; here that is
+    a problem document as any other refusal, counted and logged in the same place.
 
     :param stats: counts the refusals.
     :param read_query: whether a query string that is malformed is refused.

@@ -57,9 +57,9 @@ class NodeCommands:
             "supersede": self.supersede,
         }
 
-    async def connections(self, args: Mapping[str, Any]) -> dict[str, Any]:
+    async def connections(self, args: Mapping[str, object]) -> dict[str, Any]:
         """List open streams by id, of one subject or all, after an id: ``{"connections", "more"}``."""
-        subject, after = args.get("subject"), args.get("after") or ""
+        subject, after = args.get("subject"), str(args.get("after") or "")
         streams = sorted(
             (key, connection)
             for key, connection in self._node.connections.items()
@@ -75,17 +75,17 @@ class NodeCommands:
             found.append(described)
         return {"connections": found, "more": len(found) < len(streams)}
 
-    async def disconnect(self, args: Mapping[str, Any]) -> None:
+    async def disconnect(self, args: Mapping[str, object]) -> None:
         """End a stream; its client may come back (W37)."""
         self._node.close(self._stream(args), reasons.KICKED)
 
-    async def replace(self, args: Mapping[str, Any]) -> None:
+    async def replace(self, args: Mapping[str, object]) -> None:
         """End a stream whose subject has opened one too many at another hub (W45)."""
         connection = self._node.connections.get(str(args["connection"]))
         if connection is not None:
             self._node.close(connection, reasons.REPLACED)
 
-    async def refresh(self, args: Mapping[str, Any]) -> dict[str, Any]:
+    async def refresh(self, args: Mapping[str, object]) -> dict[str, Any]:
         """Extend a live stream with a fresh identity of the same subject, with the rights of now (W21)."""
         connection = self._stream(args)
         fresh = msgspec.convert(args["identity"], Identity)
@@ -100,13 +100,13 @@ class NodeCommands:
             await self._tickets.touch(identity.family, identity)
         return {"expires_at": identity.expires_at}
 
-    async def supersede(self, args: Mapping[str, Any]) -> None:
+    async def supersede(self, args: Mapping[str, object]) -> None:
         """End the streams of a family that has gone on to another hub (W14), unless it has come back."""
         family = str(args["family"])
         if await self._tickets.node_of(family) != self._rpc.node_id:
             self._node.supersede(family)
 
-    def _stream(self, args: Mapping[str, Any]) -> Connection:
+    def _stream(self, args: Mapping[str, object]) -> Connection:
         connection = self._node.connections.get(str(args["connection"]))
         if connection is None:
             raise NotFound("there is no such stream")

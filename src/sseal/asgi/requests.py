@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request, empty_receive
+from starlette.requests import Request, empty_receive
 from starlette.types import Receive, Scope
 
 from ..auth.credential import LastEventId
@@ -27,7 +28,7 @@ class HubRequest(Request):
     """A request. Reading it twice gives the same answer.
 
     Headers are looked up in a dict that is made once, not in Starlette's `Headers`, which goes through all of them for
-    each: opening a stream looks at a dozen names, and that would cost it 4 %.
+    each: of the eight names that opening a stream asks for, that takes 7 µs instead of 1.5.
 
     :param read_query: whether the query string matters; one that does not is not looked at.
     :raises InvalidInput: a query string that is not UTF-8 or has too many fields.
@@ -153,15 +154,11 @@ class HubRequest(Request):
         if length is not None and length.isdecimal() and int(length) > limit:
             raise TooLarge("body", f"is {length} bytes, at most {limit} are allowed")
         body = bytearray()
-        more = True
-        while more:  # not `stream`, a generator to be closed: it costs a publish 3 %
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            body += message.get("body", b"")
-            if len(body) > limit:
-                raise TooLarge("body", f"is over {limit} bytes")
-            more = message.get("more_body", False)
+        async with aclosing(self.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    raise TooLarge("body", f"is over {limit} bytes")
         if absent is not None and not body:
             return absent
         media = (self.header(b"content-type") or "").split(";")[0].strip().lower()
