@@ -1,4 +1,4 @@
-"""The engines of brokers and stores, as worlds that the conformance suite runs in."""
+"""The engines of brokers and stores, as fixtures that the conformance suite runs in."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from redis_servers import RedisServer, redis_server
-from shared_memory import Hub, Node, Shelf, Trunk
+from shared_memory import SharedBroker, SharedLog, SharedRecords, SharedStore
 from sseal.clock import SystemClock
 from sseal.storage import Broker, MemoryBroker, MemoryStore, Retention, Store
 from sseal.storage.redis import Link, RedisBroker
 from sseal.storage.redis.store import RedisStore
 from sseal.storage.sqlite import Database, SqliteBroker, SqliteStore
-from sseal.testing import Check, ManualClock, Promise, World
+from sseal.testing import Check, ConformanceFixture, ManualClock, Promise
 
 
 class Servers:
@@ -46,7 +46,7 @@ class Servers:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a world may put things: an empty directory, and servers."""
+    """Where a fixture may put things: an empty directory, and servers."""
 
     directory: Path
     servers: Servers
@@ -54,13 +54,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Engine:
-    """How to make a world of an engine."""
+    """How to make a fixture of an engine."""
 
-    make: Callable[[Retention, Place], AbstractAsyncContextManager[World]]
+    make: Callable[[Retention, Place], AbstractAsyncContextManager[ConformanceFixture]]
     promises: frozenset[Promise]
 
 
-class MemoryWorld:
+class MemoryFixture:
     """One log of one process, which is gone when the process is."""
 
     promises: frozenset[Promise] = frozenset({"our_clock"})
@@ -86,7 +86,7 @@ class MemoryWorld:
         raise NotImplementedError
 
 
-class SharedWorld(MemoryWorld):
+class SharedFixture(MemoryFixture):
     """What the suite itself is proven with.
 
     :param hub: makes a hub's broker, one with a fault perhaps.
@@ -96,28 +96,31 @@ class SharedWorld(MemoryWorld):
     promises: frozenset[Promise] = frozenset({"shared", "durable", "our_clock"})
 
     def __init__(
-        self, retention: Retention, hub: Callable[[Trunk], Broker] = Hub, node: Callable[[Shelf], Store] = Node
+        self,
+        retention: Retention,
+        hub: Callable[[SharedLog], Broker] = SharedBroker,
+        node: Callable[[SharedRecords], Store] = SharedStore,
     ) -> None:
         super().__init__(retention)
-        self.trunk = Trunk(self.clock, retention)
-        self.shelf = Shelf(self.clock)
+        self.shared = SharedLog(self.clock, retention)
+        self.records = SharedRecords(self.clock)
         self._hub, self._node = hub, node
 
     async def broker(self) -> Broker:
         """Return one more hub's broker."""
-        return self._hub(self.trunk)
+        return self._hub(self.shared)
 
     async def store(self) -> Store:
         """Return one more node's store."""
-        return self._node(self.shelf)
+        return self._node(self.records)
 
     async def restart(self) -> None:
         """Close all; the log is in a new epoch."""
-        await self.trunk.restart()
-        self.shelf.heard.clear()
+        await self.shared.restart()
+        self.records.heard.clear()
 
 
-class SqliteWorld:
+class SqliteFixture:
     """One file, which every hub opens for itself, as if it were a process of its own."""
 
     promises: frozenset[Promise] = frozenset({"shared", "durable", "our_clock"})
@@ -150,7 +153,7 @@ class SqliteWorld:
             await self._given.pop().close()
 
 
-class RedisWorld:
+class RedisFixture:
     """A server, to which every hub has connections of its own; it has its own time, and writes down what it does."""
 
     promises: frozenset[Promise] = frozenset({"shared", "durable"})
@@ -199,41 +202,41 @@ def _await_loaded(server: RedisServer) -> None:
 
 
 @asynccontextmanager
-async def _redis(engine: str, retention: Retention, place: Place) -> AsyncIterator[World]:
-    world = RedisWorld(retention, await asyncio.to_thread(place.servers.empty, engine))
+async def _redis(engine: str, retention: Retention, place: Place) -> AsyncIterator[ConformanceFixture]:
+    fixture = RedisFixture(retention, await asyncio.to_thread(place.servers.empty, engine))
     try:
-        yield world
+        yield fixture
     finally:
-        await world.close()
+        await fixture.close()
 
 
 @asynccontextmanager
-async def _sqlite(retention: Retention, place: Place) -> AsyncIterator[World]:
-    world = SqliteWorld(retention, place.directory / "hub.db")
+async def _sqlite(retention: Retention, place: Place) -> AsyncIterator[ConformanceFixture]:
+    fixture = SqliteFixture(retention, place.directory / "hub.db")
     try:
-        yield world
+        yield fixture
     finally:
-        await world.restart()
+        await fixture.restart()
 
 
 @asynccontextmanager
-async def _memory(retention: Retention, place: Place) -> AsyncIterator[World]:
+async def _memory(retention: Retention, place: Place) -> AsyncIterator[ConformanceFixture]:
     del place
-    yield MemoryWorld(retention)
+    yield MemoryFixture(retention)
 
 
 @asynccontextmanager
-async def _shared(retention: Retention, place: Place) -> AsyncIterator[World]:
+async def _shared(retention: Retention, place: Place) -> AsyncIterator[ConformanceFixture]:
     del place
-    yield SharedWorld(retention)
+    yield SharedFixture(retention)
 
 
-WORLDS: dict[str, Engine] = {
-    "memory": Engine(_memory, MemoryWorld.promises),
-    "shared": Engine(_shared, SharedWorld.promises),
-    "sqlite": Engine(_sqlite, SqliteWorld.promises),
-    "redis": Engine(partial(_redis, "redis"), RedisWorld.promises),
-    "valkey": Engine(partial(_redis, "valkey"), RedisWorld.promises),
+ENGINES: dict[str, Engine] = {
+    "memory": Engine(_memory, MemoryFixture.promises),
+    "shared": Engine(_shared, SharedFixture.promises),
+    "sqlite": Engine(_sqlite, SqliteFixture.promises),
+    "redis": Engine(partial(_redis, "redis"), RedisFixture.promises),
+    "valkey": Engine(partial(_redis, "valkey"), RedisFixture.promises),
 }
 
 
@@ -251,7 +254,7 @@ def combinations(checks: dict[str, Check]) -> list[object]:
     """Return every check on every engine that promises what the check needs, as parameters of a test."""
     return [
         pytest.param(engine, check, id=f"{title}-{name}")
-        for title, engine in WORLDS.items()
+        for title, engine in ENGINES.items()
         for name, check in checks.items()
         if check.needs <= engine.promises
     ]

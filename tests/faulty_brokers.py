@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from fnmatch import fnmatch
 
-from shared_memory import Hub, Trunk
+from shared_memory import SharedBroker, SharedLog
 from sseal.errors import Unavailable
 from sseal.position import Lineage
 from sseal.storage import CANARY_ROOT, Entry, Page, Publication, Retention
@@ -15,44 +15,44 @@ from sseal.subscription import TopicSet
 # -- brokers that lose, double, mix up --------------------------------------------------------------------------
 
 
-class LosesSome(Hub):
+class LosesSome(SharedBroker):
     """Does not hand out every seventh event."""
 
     def hand_out(self, entries, last):
         super().hand_out([entry for entry in entries if entry.offset % 7], last)
 
 
-class Doubles(Hub):
+class Doubles(SharedBroker):
     """Hands some out again."""
 
     def hand_out(self, entries, last):
         super().hand_out(entries + entries[:1] * (last.offset % 5 == 0), last)
 
 
-class TurnsAround(Hub):
+class TurnsAround(SharedBroker):
     """Hands a batch out backwards."""
 
     def hand_out(self, entries, last):
         super().hand_out(entries[::-1], last)
 
 
-class OwnFirst(Hub):
+class OwnFirst(SharedBroker):
     """Hands out its own events before those that others published earlier (W28)."""
 
     async def publish(self, publications):
         offsets = await super().publish(publications)
-        page = await self.trunk.log.history(
+        page = await self.shared.log.history(
             TopicSet.of(*self.names or ["never"]), min(offsets) - 1, max(offsets), limit=99, since={}
         )
-        if self.intake is not None:
-            self.intake.on_entries(list(page.entries))
+        if self.listener is not None:
+            self.listener.on_entries(list(page.entries))
         return offsets
 
     def hand_out(self, entries, last):
         super().hand_out([entry for entry in entries if entry.offset % 3], last)
 
 
-class Deaf(Hub):
+class Deaf(SharedBroker):
     """Hears only what it has published itself."""
 
     async def publish(self, publications):
@@ -67,23 +67,23 @@ class Deaf(Hub):
             super().hear(entries)
 
 
-class HandsOutTwiceWithTwoTopics(Hub):
+class HandsOutTwiceWithTwoTopics(SharedBroker):
     """Hands an event of several topics out under each (W27)."""
 
     def hand_out(self, entries, last):
         super().hand_out([e for entry in entries for e in [entry] * len(entry.topics)], last)
 
 
-class HandsOutOldEvents(Hub):
+class HandsOutOldEvents(SharedBroker):
     """Hands out to a new hub what was published before it came."""
 
-    async def open(self, intake):
-        await super().open(intake)
-        if intake is not None and self.trunk.log.head:
-            intake.on_entries(self.trunk.log._entries)
+    async def open(self, listener):
+        await super().open(listener)
+        if listener is not None and self.shared.log.head:
+            listener.on_entries(self.shared.log._entries)
 
 
-class ForgetsPatternsToo(Hub):
+class ForgetsPatternsToo(SharedBroker):
     """A pattern that is forgotten takes the topics it covers along."""
 
     async def forget(self, names):
@@ -91,7 +91,7 @@ class ForgetsPatternsToo(Hub):
         self.names = {n for n in self.names if not any(fnmatch(n, name) for name in names)}
 
 
-class ForgetsLate(Hub):
+class ForgetsLate(SharedBroker):
     """A forget takes effect at its end, also on a listen that came after it."""
 
     async def forget(self, names):
@@ -100,81 +100,81 @@ class ForgetsLate(Hub):
         await super().forget(names)
 
 
-class ConfirmsTooEarly(Hub):
+class ConfirmsTooEarly(SharedBroker):
     """Confirms a subscription before it holds."""
 
     async def listen(self, names):
-        head = self.trunk.log.head
+        head = self.shared.log.head
         asyncio.get_running_loop().call_later(0.01, self.names.update, list(names))
         return head
 
 
-class SaysTurned(Hub):
+class SaysTurned(SharedBroker):
     """Speaks of a new epoch without reason."""
 
     async def newest(self):
-        if self.intake is not None:
-            self.intake.on_epoch_change()
+        if self.listener is not None:
+            self.listener.on_epoch_change()
         return await super().newest()
 
 
-class SaysMissed(Hub):
+class SaysMissed(SharedBroker):
     """Says that events were missed which the log has."""
 
     def hand_out(self, entries, last):
         super().hand_out(entries, last)
-        if last.offset % 7 == 0 and self.intake is not None:
-            self.intake.on_gap(None, last.offset)
+        if last.offset % 7 == 0 and self.listener is not None:
+            self.listener.on_gap(None, last.offset)
 
 
-class GoesOnAfterClose(Hub):
+class GoesOnAfterClose(SharedBroker):
     """A closed broker takes events and hands them out."""
 
     async def close(self):
         pass
 
 
-class SilentAfterClose(Hub):
+class SilentAfterClose(SharedBroker):
     """A closed broker says that it took what it dropped."""
 
     async def publish(self, publications):
         await asyncio.sleep(0)
         if not self._open:
-            return [self.trunk.log.head + 1 + index for index, _ in enumerate(publications)]
+            return [self.shared.log.head + 1 + index for index, _ in enumerate(publications)]
         return await super().publish(publications)
 
 
-class AppendsAfterClose(Hub):
+class AppendsAfterClose(SharedBroker):
     """What was running at a close gets in although it was refused."""
 
     async def publish(self, publications):
         await asyncio.sleep(0)
-        offsets = await self.trunk.log.publish(publications)
+        offsets = await self.shared.log.publish(publications)
         if not self._open:
             raise Unavailable("the log is closed", code="broker_closed")
         return offsets
 
 
-class CannotOnlyPublish(Hub):
+class CannotOnlyPublish(SharedBroker):
     """Needs somebody to hand events to."""
 
     async def publish(self, publications):
-        if self.intake is None:
+        if self.listener is None:
             raise Unavailable("nobody is here")
         return await super().publish(publications)
 
 
-class ClockOfItsOwn(Hub):
+class ClockOfItsOwn(SharedBroker):
     """Has another time than its log."""
 
     def now(self):
-        return super().now() - 100.0 * self.trunk.hubs.index(self) - 100.0
+        return super().now() - 100.0 * self.shared.hubs.index(self) - 100.0
 
 
 # -- brokers that get publishing wrong --------------------------------------------------------------------------
 
 
-class Rewriting(Hub):
+class Rewriting(SharedBroker):
     """Changes drafts before they get in."""
 
     def rewritten(self, publication: Publication) -> Publication:
@@ -211,7 +211,7 @@ class IgnoresDigests(Rewriting):
         )
 
 
-class KeepsKeysToItself(Hub):
+class KeepsKeysToItself(SharedBroker):
     """Does not know the keys of other hubs, nor those of before a restart."""
 
     async def publish(self, publications):
@@ -222,57 +222,57 @@ class KeepsKeysToItself(Hub):
         return await super().publish(own)
 
 
-class LooksBeforeItLocks(Hub):
+class LooksBeforeItLocks(SharedBroker):
     """Looks keys up, waits, and appends."""
 
     async def publish(self, publications):
-        keys = self.trunk.log._keys
+        keys = self.shared.log._keys
         seen = [None if d.key is None else keys.get((d.key.scope, d.key.key)) for d in publications]
         await asyncio.sleep(0.001)
         for publication, record in zip(publications, seen, strict=True):
             if publication.key is not None and record is None:
                 keys.pop((publication.key.scope, publication.key.key), None)
-        return await self.trunk.log.publish(publications)
+        return await self.shared.log.publish(publications)
 
 
-class OneByOne(Hub):
+class OneByOne(SharedBroker):
     """Appends a batch draft by draft."""
 
     async def publish(self, publications):
         return [offset for publication in publications for offset in await super(OneByOne, self).publish([publication])]
 
 
-class KeysForEver(Hub):
+class KeysForEver(SharedBroker):
     """Never forgets a key."""
 
     async def publish(self, publications):
-        keys = self.trunk.log._keys
+        keys = self.shared.log._keys
         keys.update({key: (digest, offset, 1e12) for key, (digest, offset, _) in keys.items()})
         return await super().publish(publications)
 
 
-class KeysForAnHour(Hub):
+class KeysForAnHour(SharedBroker):
     """Forgets keys too early."""
 
     async def publish(self, publications):
-        keys, now = self.trunk.log._keys, self.now()
+        keys, now = self.shared.log._keys, self.now()
         for key, (_, _, ends) in [*keys.items()]:
             if ends - now < 23 * 3600.0:
                 del keys[key]
         return await super().publish(publications)
 
 
-class KeysGoWithEvents(Hub):
+class KeysGoWithEvents(SharedBroker):
     """Forgets a key when retention takes its event."""
 
     async def publish(self, publications):
-        log = self.trunk.log
+        log = self.shared.log
         kept = {entry.offset for entry in log._entries[log._start :]}
         log._keys = {key: record for key, record in log._keys.items() if record[1] in kept}
         return await super().publish(publications)
 
 
-class MixesUpOffsets(Hub):
+class MixesUpOffsets(SharedBroker):
     """Returns the offsets of a batch backwards."""
 
     async def publish(self, publications):
@@ -296,7 +296,7 @@ class OneTopicOnly(Rewriting):
 # -- brokers that get the history wrong -------------------------------------------------------------------------
 
 
-class TopicByTopic(Hub):
+class TopicByTopic(SharedBroker):
     """Pages one topic after the other, not merged by offset (W7)."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
@@ -308,7 +308,7 @@ class TopicByTopic(Hub):
         return Page(entries[:limit], end, more, max(page.lost for page in pages))
 
 
-class TornSnapshot(Hub):
+class TornSnapshot(SharedBroker):
     """Reads one topic a moment after the other (W7)."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
@@ -317,14 +317,14 @@ class TornSnapshot(Hub):
             page = await super().history(TopicSet.of(name), after, upto, limit=1_000, since=since)
             entries |= {entry.offset: entry for entry in page.entries}
             await asyncio.sleep(0)
-        end = self.trunk.log.head if upto is None else upto
+        end = self.shared.log.head if upto is None else upto
         found = [entries[o] for o in sorted(entries) if o <= end]
         if len(found) > limit:
             return Page(found[:limit], found[limit - 1].offset, True)
         return replace(page, entries=found, upto=max(end, after), more=False)
 
 
-class IgnoresUpto(Hub):
+class IgnoresUpto(SharedBroker):
     """Reads to the head, whatever was asked."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
@@ -332,7 +332,7 @@ class IgnoresUpto(Hub):
         return replace(page, upto=max(page.upto, upto or 0))
 
 
-class Globs(Hub):
+class Globs(SharedBroker):
     """Takes topics for shell patterns, and lower and upper case for the same."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
@@ -344,7 +344,7 @@ class Globs(Hub):
         return replace(page, entries=found)
 
 
-class ListsTwice(Hub):
+class ListsTwice(SharedBroker):
     """Gives an event once for each topic that is read (W27)."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
@@ -359,17 +359,17 @@ class KeepsTheExpired(Rewriting):
         return replace(publication, ttl=None)
 
 
-class MissesTheExpired(Hub):
+class MissesTheExpired(SharedBroker):
     """Takes what expired for lost."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
         page = await super().history(topics, after, upto, limit=limit, since=since)
-        log = self.trunk.log
+        log = self.shared.log
         expired = [e.offset for e in log._entries if e.expires_at and e.expires_at <= log.now()]
         return replace(page, lost=max([page.lost, *(o for o in expired if o > after)]))
 
 
-class Afraid(Hub):
+class Afraid(SharedBroker):
     """Says that something is lost whenever it finds nothing."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
@@ -380,68 +380,68 @@ class Afraid(Hub):
 # -- brokers that get retention wrong ---------------------------------------------------------------------------
 
 
-class LosesSilently(Hub):
+class LosesSilently(SharedBroker):
     """Never says that something is lost."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
         return replace(await super().history(topics, after, upto, limit=limit, since=since), lost=0)
 
 
-class OneFloorForAll(Hub):
+class OneFloorForAll(SharedBroker):
     """Says to all that they lost what one topic lost (W25)."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
         page = await super().history(topics, after, upto, limit=limit, since=since)
-        lost = max((offset for offset, _ in self.trunk.log._trimmed.values()), default=0)
+        lost = max((offset for offset, _ in self.shared.log._trimmed.values()), default=0)
         return replace(page, lost=lost if lost > after else 0)
 
 
-class IgnoresSince(Hub):
+class IgnoresSince(SharedBroker):
     """Speaks of losses before somebody was allowed to read (W21)."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
         return await super().history(topics, after, upto, limit=limit, since={})
 
 
-class MissesWhatHadExpired(Hub):
+class MissesWhatHadExpired(SharedBroker):
     """Takes for lost what had expired before it was trimmed (W25)."""
 
     async def publish(self, publications):
-        log = self.trunk.log
+        log = self.shared.log
         log._entries = [replace(entry, expires_at=None) for entry in log._entries]
         for topic in {topic for entry in log._entries for topic in entry.topics}:
             log._by_topic[topic] = [entry for entry in log._entries[log._start :] if topic in entry.topics]
         return await super().publish(publications)
 
 
-class KeepsTooMuch(Hub):
+class KeepsTooMuch(SharedBroker):
     """Trims nothing."""
 
     async def publish(self, publications):
-        self.trunk.log._retention = Retention(count=10**9, age=1e9, size=10**12)
+        self.shared.log._retention = Retention(count=10**9, age=1e9, size=10**12)
         return await super().publish(publications)
 
 
-class KeepsTooLittle(Hub):
+class KeepsTooLittle(SharedBroker):
     """Trims earlier than it was told."""
 
     async def publish(self, publications):
-        self.trunk.log._retention = Retention(count=5, age=0.5, size=5_000)
+        self.shared.log._retention = Retention(count=5, age=0.5, size=5_000)
         return await super().publish(publications)
 
 
-class LosesOneTopicOnly(Hub):
+class LosesOneTopicOnly(SharedBroker):
     """Remembers a trimmed event under its first topic only."""
 
     async def history(self, topics, after, upto=None, *, limit, since):
-        log = self.trunk.log
+        log = self.shared.log
         offsets = {offset for offset, _ in log._trimmed.values()}
         first = {min(t for t, record in log._trimmed.items() if record[0] == offset) for offset in offsets}
         log._trimmed = {topic: record for topic, record in log._trimmed.items() if topic in first}
         return await super().history(topics, after, upto, limit=limit, since=since)
 
 
-class StartsOver(Trunk):
+class StartsOver(SharedLog):
     """Counts offsets from what is left in the log (W10)."""
 
     async def restart(self):
@@ -450,7 +450,7 @@ class StartsOver(Trunk):
         self.log._head = max((entry.offset for entry in self.log._entries[self.log._start :]), default=0)
 
 
-class ForgetsLosses(Trunk):
+class ForgetsLosses(SharedLog):
     """Does not know after a restart what it had trimmed."""
 
     async def restart(self):
@@ -458,7 +458,7 @@ class ForgetsLosses(Trunk):
         self.log._trimmed = {}
 
 
-class ForgetsEvents(Trunk):
+class ForgetsEvents(SharedLog):
     """Has lost its newest events after a restart."""
 
     async def restart(self):
@@ -467,7 +467,7 @@ class ForgetsEvents(Trunk):
             del index[-5:]
 
 
-class ForgetsEpochs(Trunk):
+class ForgetsEpochs(SharedLog):
     """Knows no epoch but its own."""
 
     async def restart(self):
@@ -475,7 +475,7 @@ class ForgetsEpochs(Trunk):
         self.log._lineage = Lineage(self.log.lineage.epoch)
 
 
-class OneEpochForEver(Trunk):
+class OneEpochForEver(SharedLog):
     """Takes every epoch for one that it continues, up to any offset."""
 
     async def restart(self):
@@ -484,7 +484,7 @@ class OneEpochForEver(Trunk):
         self.log._lineage = Lineage(self.log.lineage.epoch, tuple(older))
 
 
-class EpochPerHub(Hub):
+class EpochPerHub(SharedBroker):
     """Every hub is an epoch of its own."""
 
     @property
@@ -507,7 +507,7 @@ class KeepsCanaries(Rewriting):
         return await super().listen([name.replace(CANARY_ROOT, "$sseal/other") for name in names])
 
 
-BROKER_FAULTS: dict[type[Hub] | type[Trunk], tuple[str, ...]] = {
+BROKER_FAULTS: dict[type[SharedBroker] | type[SharedLog], tuple[str, ...]] = {
     LosesSome: ("all_hubs_see_one_order", "listen_keeps_its_promise", "names_mean_themselves"),
     Doubles: ("all_hubs_see_one_order", "listen_keeps_its_promise"),
     TurnsAround: ("all_hubs_see_one_order", "an_entry_is_what_was_published"),
@@ -518,7 +518,7 @@ BROKER_FAULTS: dict[type[Hub] | type[Trunk], tuple[str, ...]] = {
     ForgetsPatternsToo: ("forget_stops_only_what_it_names",),
     ForgetsLate: ("listen_after_forget_holds_again",),
     ConfirmsTooEarly: ("listen_keeps_its_promise",),
-    SaysTurned: ("a_turn_is_told_only_when_there_is_one",),
+    SaysTurned: ("an_epoch_change_is_told_only_when_there_is_one",),
     SaysMissed: ("all_hubs_see_one_order", "listen_keeps_its_promise"),
     GoesOnAfterClose: ("a_closed_log_refuses", "a_hub_that_leaves_disturbs_nobody"),
     SilentAfterClose: ("a_closed_log_refuses", "what_a_close_interrupts_is_finished_or_refused"),
@@ -581,6 +581,6 @@ BROKER_FAULTS: dict[type[Hub] | type[Trunk], tuple[str, ...]] = {
     ForgetsEvents: ("what_was_acknowledged_is_there_after_a_restart",),
     ForgetsEpochs: ("positions_of_before_a_restart_hold", "hubs_agree_about_the_epoch"),
     OneEpochForEver: ("positions_of_before_a_restart_hold",),
-    EpochPerHub: ("a_turn_is_told_only_when_there_is_one", "hubs_agree_about_the_epoch"),
-    KeepsCanaries: ("canaries_fly_and_leave_nothing_behind",),
+    EpochPerHub: ("an_epoch_change_is_told_only_when_there_is_one", "hubs_agree_about_the_epoch"),
+    KeepsCanaries: ("canaries_are_delivered_and_leave_nothing_behind",),
 }

@@ -39,25 +39,25 @@ class Hub:
     broker: RedisBroker
     entries: list[Entry] = field(default_factory=list)
     told: list[tuple[Any, ...]] = field(default_factory=list)
-    returning: Callable[[], None] = lambda: None
+    on_reconnecting: Callable[[], None] = lambda: None
 
     def on_entries(self, entries: Sequence[Entry]) -> None:
         """Keep the entries."""
         self.entries += entries
-        self.told += [("deliver", entry.offset) for entry in entries]
+        self.told += [("entry", entry.offset) for entry in entries]
 
     def on_epoch_change(self) -> None:
         """Keep where the log stands now."""
-        self.told.append(("turned", self.broker.lineage, self.broker.head))
+        self.told.append(("epoch_change", self.broker.lineage, self.broker.head))
 
     def on_gap(self, names: Sequence[str] | None, upto: int) -> None:
         """Keep what was missed."""
-        self.told.append(("missed", None if names is None else sorted(names), upto))
+        self.told.append(("gap", None if names is None else sorted(names), upto))
 
     async def on_reconnect(self) -> None:
         """Keep that it is back."""
-        self.told.append(("returned",))
-        self.returning()
+        self.told.append(("reconnect",))
+        self.on_reconnecting()
 
     @property
     def offsets(self) -> list[int]:
@@ -70,7 +70,7 @@ class Hub:
 
 
 @dataclass
-class World:
+class RedisHubs:
     """A server and the hubs on it."""
 
     server: RedisServer
@@ -94,10 +94,10 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def worlds(server: RedisServer) -> AsyncIterator[World]:
-    """Close every hub of a world at the end, whatever happened."""
-    world = World(server)
+async def open_redis_hubs(server: RedisServer) -> AsyncIterator[RedisHubs]:
+    """Close every hub at the end, whatever happened."""
+    redis_hubs = RedisHubs(server)
     try:
-        yield world
+        yield redis_hubs
     finally:
-        await world.close()
+        await redis_hubs.close()

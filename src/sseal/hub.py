@@ -145,7 +145,7 @@ class Hub:
             revocation = Revocation(kind="token", value=f"jti:{jti}", at=now, expires_at=ends)
         else:
             revocation = Revocation(kind="subject", value=str(subject), issuer=issuer, at=now, expires_at=ends)
-        return await self._parts.revocations.apply(revocation)
+        return await self.node.revocations.apply(revocation)
 
     def position(self) -> str:
         """Return the position at the head: render a page from your database, then stream from here."""

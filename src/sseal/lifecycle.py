@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from .clock import Clock
+from .delivery.limit_exchange import LimitExchange
 from .delivery.node import Node
 from .delivery.node_rpc import NodeRpc
-from .delivery.quotas import Quotas
 from .delivery.revocations import Revocations
 from .errors import InvalidInput, SsealError, Unavailable
 from .hub_settings import HubSettings
 from .signals import SignalChain
 from .single_worker import ensure_single_worker
-from .storage.address import shown
+from .storage.address import redact_url
 from .storage.store import Store
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class Lifecycle:
         store: Store,
         node: Node,
         rpc: NodeRpc,
-        revocations: Revocations,
-        quotas: Quotas,
+        limit_exchange: LimitExchange,
         jwks: JwksSource | None,
         accounts: Accounts | None,
     ) -> None:
@@ -53,8 +52,7 @@ class Lifecycle:
         self._store = store
         self._node = node
         self._rpc = rpc
-        self._revocations = revocations
-        self._quotas = quotas
+        self._limit_exchange = limit_exchange
         self._jwks = jwks
         self._accounts = accounts
         self._signals = SignalChain(node)
@@ -87,9 +85,8 @@ class Lifecycle:
         if not self._node.started:
             return
         await self._node.drain()
-        await self._revocations.close()
         await self._rpc.close()
-        await self._quotas.close()
+        await self._limit_exchange.close()
         await self._node.stop()
         if self._jwks is not None:
             await self._jwks.close()
@@ -103,12 +100,12 @@ class Lifecycle:
     async def _start(self) -> None:
         try:
             self._worker_lock = self._worker_lock or ensure_single_worker(self._settings)
-            await self._store.open(self._node.id, _StoreEvents(self._revocations, self._rpc))
-            await self._revocations.follow()
+            await self._store.open(self._node.id, _StoreEvents(self._node.revocations, self._rpc))
+            await self._node.revocations.follow()
             if self._jwks is not None:
                 await self._jwks.start()
             await self._node.start()
-            self._quotas.start()
+            self._limit_exchange.start()
         except Unavailable as error:
             self._on_failure(error)
             logger.warning("the hub cannot start yet: %s", error)
@@ -121,7 +118,7 @@ class Lifecycle:
             raise shown_as from None
         if self._settings.handle_signals:
             self._signals.install()
-        logger.info("hub started", extra={"node": self._node.id, "broker": shown(self._settings.broker)})
+        logger.info("hub started", extra={"node": self._node.id, "broker": redact_url(self._settings.broker)})
 
     def _on_failure(self, error: SsealError) -> None:
         self._failed, self._starting = (self._clock.monotonic(), error), None
@@ -136,7 +133,7 @@ class _StoreEvents:
 
     def on_revocations(self) -> None:
         """Read on in the log of revocations."""
-        self.revocations.grew()
+        self.revocations.on_revocations()
 
     def on_message(self, body: bytes) -> None:
         """Take a message of another node."""

@@ -55,7 +55,7 @@ def _ipv6_key(text: str) -> str:
 class Limits:
     """The bounds of one hub; what they say of a subject or an address holds for all hubs on one store together.
 
-    0 switches a bound off where that makes sense. How exact the common ones are: see `sseal.delivery.quotas`.
+    0 switches a bound off where that makes sense. How exact the common ones are: see `sseal.delivery.limit_exchange`.
 
     :param streams: open streams of one hub; 19,000 leaves a thousand descriptors of the usual 20,000 for the rest.
     :param streams_per_subject: streams of one subject; see ``on_too_many`` (W45: tabs are many).

@@ -29,7 +29,8 @@ from pydantic_settings import (
 )
 
 from .auth.hosts import host_of
-from .auth.jwt import MIN_SECRET, JwtVerifier
+from .auth.jwt import JwtVerifier
+from .auth.keys import MIN_SECRET
 from .auth.origin import is_loopback
 from .errors import InvalidInput
 from .hub_settings import HubSettings

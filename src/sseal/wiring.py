@@ -12,7 +12,6 @@ from . import storage
 from .asgi.admin import AdminEndpoints
 from .asgi.app import HubApp
 from .asgi.authentication import Authenticate, Authenticator
-from .asgi.exact_counter import ExactCounter
 from .asgi.health import HealthEndpoints, MetricsExporter
 from .asgi.login import LoginEndpoint
 from .asgi.login_throttle import LoginThrottle
@@ -30,10 +29,12 @@ from .auth.jwt import JwtVerifier
 from .auth.origin import OriginPolicy
 from .authorizer import Authorize, Authorizer
 from .clock import Clock
+from .delivery.admission import Admission
+from .delivery.limit_exchange import LimitExchange
 from .delivery.node import Node
-from .delivery.node_rpc import NodeRpc
-from .delivery.quotas import Quotas
-from .delivery.revocations import Revocations
+from .delivery.node_rpc import NodeRpc, new_node_id
+from .delivery.stream_limits import StreamLimits
+from .delivery.throttling import Throttling
 from .extras import MissingPackage, needed
 from .hub_settings import HubSettings
 from .identity_sources.bearer import Bearer
@@ -42,8 +43,6 @@ from .identity_sources.tickets import Tickets
 from .lifecycle import Lifecycle
 from .storage import Retention
 from .storage.store import Store
-from .stream import reasons
-from .stream.connection import Connection
 from .telemetry import redaction
 
 if TYPE_CHECKING:
@@ -62,12 +61,13 @@ class HubParts:
     store: Store
     node: Node
     rpc: NodeRpc
-    revocations: Revocations
-    quotas: Quotas
-    counter: ExactCounter
+    throttling: Throttling
+    stream_limits: StreamLimits
+    limit_exchange: LimitExchange
     tickets: Tickets
     sessions: LoginSessions
     authorizer: Authorizer
+    admission: Admission
     origins: OriginPolicy
     credentials: CredentialPolicy
     authenticator: Authenticator
@@ -89,28 +89,18 @@ def build_parts(
     store = (engine if same else storage.open(settings.store or "", clock, "store")).store()
     verifier, jwks = _jwt(settings, clock, audit)
     retention = Retention(count=settings.log_count, age=settings.log_age, size=settings.log_size)
-    node_events = _NodeEvents()
-    node = Node(
-        engine.broker(retention),
-        clock,
-        settings,
-        store=store,
-        keep_family_alive=node_events.keep_family_alive,
-        on_reconnect=node_events.on_reconnect,
-        audit=audit,
-    )
-    rpc = NodeRpc(store, node.id)
-    revocations = Revocations(store, clock, node, rpc)
-    quotas = Quotas(store, node, rpc, clock, settings.limits)
+    rpc = NodeRpc(store, new_node_id())
     tickets = Tickets(
         store,
         clock,
         ttl=settings.ticket_ttl,
         grace=settings.ticket_grace,
         resume_ttl=settings.resume_ttl,
-        node=node.id,
+        node=rpc.node_id,
     )
-    node_events.node, node_events.tickets, node_events.revocations = node, tickets, revocations
+    node = Node(engine.broker(retention), store, rpc, clock, settings, families=tickets, audit=audit)
+    throttling = Throttling(store, clock, settings.limits)
+    stream_limits = StreamLimits(store, node.streams, rpc, clock, settings.limits)
     sessions = LoginSessions(store, clock, ttl=settings.session_ttl)
     authorizer = Authorizer(authorize, settings.public_topics, max_topics=settings.limits.topics_per_stream)
     NodeCommands(node=node, rpc=rpc, authorizer=authorizer, tickets=tickets, clock=clock)
@@ -127,8 +117,7 @@ def build_parts(
         node=node,
         policy=credentials,
         origins=origins,
-        quotas=quotas,
-        revocations=revocations,
+        throttling=throttling,
         tickets=tickets,
         sessions=sessions,
         bearer=verifier,
@@ -142,12 +131,13 @@ def build_parts(
         store=store,
         node=node,
         rpc=rpc,
-        revocations=revocations,
-        quotas=quotas,
-        counter=ExactCounter(store),
+        throttling=throttling,
+        stream_limits=stream_limits,
+        limit_exchange=LimitExchange(store, throttling.rates, stream_limits, clock),
         tickets=tickets,
         sessions=sessions,
         authorizer=authorizer,
+        admission=Admission(node, authorizer, tickets, throttling, stream_limits, rpc),
         origins=origins,
         credentials=credentials,
         authenticator=authenticator,
@@ -164,8 +154,7 @@ def build_lifecycle(parts: HubParts) -> Lifecycle:
         store=parts.store,
         node=parts.node,
         rpc=parts.rpc,
-        revocations=parts.revocations,
-        quotas=parts.quotas,
+        limit_exchange=parts.limit_exchange,
         jwks=parts.jwks,
         accounts=parts.accounts,
     )
@@ -184,7 +173,7 @@ def build_app(parts: HubParts, lifecycle: Lifecycle) -> HubApp:
 
 def _routes(parts: HubParts) -> list[Route]:
     """Build the endpoints, each with what it needs."""
-    settings, clock, node, quotas = parts.settings, parts.clock, parts.node, parts.quotas
+    settings, clock, node, throttling = parts.settings, parts.clock, parts.node, parts.throttling
     authenticator = parts.authenticator
     sessions = SessionEndpoints(
         settings=settings,
@@ -193,36 +182,25 @@ def _routes(parts: HubParts) -> list[Route]:
             settings=settings,
             clock=clock,
             node=node,
-            quotas=quotas,
-            counter=parts.counter,
-            revocations=parts.revocations,
+            throttling=throttling,
             sessions=parts.sessions,
         ),
         authenticator=authenticator,
     )
     throttle = None
     if parts.accounts is not None:
-        throttle = LoginThrottle(parts.accounts, quotas, parts.counter, settings.limits)
+        throttle = LoginThrottle(parts.accounts, throttling, settings.limits)
     return routes(
         stats=node.stats,
-        subscribe=Subscribe(
-            settings=settings,
-            clock=clock,
-            node=node,
-            rpc=parts.rpc,
-            quotas=quotas,
-            authorizer=parts.authorizer,
-            tickets=parts.tickets,
-            authenticator=authenticator,
-        ),
+        subscribe=Subscribe(parts.admission, authenticator, node, retry_ms=settings.retry_ms),
         publish=PublishEndpoints(
-            limits=settings.limits, clock=clock, node=node, quotas=quotas, authenticator=authenticator
+            limits=settings.limits, clock=clock, node=node, throttling=throttling, authenticator=authenticator
         ),
         ticket=TicketEndpoint(
             settings=settings,
             clock=clock,
             audit=node.audit,
-            quotas=quotas,
+            throttling=throttling,
             authorizer=parts.authorizer,
             tickets=parts.tickets,
             authenticator=authenticator,
@@ -236,36 +214,17 @@ def _routes(parts: HubParts) -> list[Route]:
             authenticator=authenticator,
         ),
         session=sessions,
-        refresh=RefreshEndpoint(limits=settings.limits, quotas=quotas, rpc=parts.rpc, authenticator=authenticator),
+        refresh=RefreshEndpoint(throttling=throttling, rpc=parts.rpc, authenticator=authenticator),
         admin=AdminEndpoints(
             settings=settings,
             clock=clock,
             node=node,
             rpc=parts.rpc,
-            revocations=parts.revocations,
             authenticator=authenticator,
         ),
         health=HealthEndpoints(node, _metrics(node)),
         openapi=OpenApiEndpoint(settings, parts.credentials) if settings.openapi else None,
     )
-
-
-class _NodeEvents:
-    """What a node has done at certain times by parts that are made after it, because they are made with it."""
-
-    node: Node
-    tickets: Tickets
-    revocations: Revocations
-
-    async def keep_family_alive(self, connection: Connection) -> None:
-        """Keep the family of a live stream alive; end the stream if the family has gone on to another hub (W14)."""
-        family = connection.subscription.identity.family
-        if family is not None and await self.tickets.touch(family) not in (None, self.node.id):
-            self.node.close(connection, reasons.SUPERSEDED)
-
-    async def on_reconnect(self) -> None:
-        """Hear of every revocation again: the store's log may have begun anew while it was away (W17)."""
-        await self.revocations.follow(anew=True)
 
 
 def _jwt(settings: HubSettings, clock: Clock, audit: Audit) -> tuple[Bearer | None, JwksSource | None]:

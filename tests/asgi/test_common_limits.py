@@ -12,7 +12,7 @@ import pytest
 from addresses import ADDRESSES
 from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import PATIENCE, Stream, bearer
-from sseal.delivery.node_lease import LEASE
+from sseal.delivery.node_lease import LEASE_TIMEOUT
 from sseal.errors import Unavailable
 
 Pair = tuple[HubFixture, HubFixture]
@@ -30,7 +30,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def make_pair(make_fixture: MakeHubFixture, address: str, monkeypatch: pytest.MonkeyPatch) -> MakePair:
     """Make two hubs on one engine that compare when the test says so."""
-    monkeypatch.setattr("sseal.delivery.quotas.EXCHANGE", 1e9)
+    monkeypatch.setattr("sseal.delivery.limit_exchange.EXCHANGE_INTERVAL", 1e9)
 
     async def make(**limits: Any) -> Pair:
         pair = [await make_fixture(broker=address, limits=limits) for _ in range(2)]
@@ -44,7 +44,7 @@ async def compare(*hubs: HubFixture) -> None:
     """Let hubs compare what they have counted, each twice, so that all know of all."""
     for _ in range(2):
         for hub in hubs:
-            await hub.hub._parts.quotas.exchange()
+            await hub.hub._parts.limit_exchange.exchange()
 
 
 async def opened(hub: HubFixture, number: int, **options: Any) -> list[Stream]:
@@ -167,17 +167,17 @@ async def test_a_hub_that_leaves_takes_its_streams_along(make_pair: MakePair) ->
     await one.close()
     await opened(two, 1)
     await compare(two)
-    assert two.hub._parts.quotas._away == {}
+    assert two.hub._parts.limit_exchange._stream_limits._away == {}
     await opened(two, 1)
-    assert two.hub._parts.quotas._shared == {}
-    assert two.hub._parts.quotas.rates.uncompared(10) == []
+    assert two.hub._parts.limit_exchange._stream_limits._shared == {}
+    assert two.hub._parts.limit_exchange._rates.uncompared(10) == []
 
 
 async def test_a_crash_frees_what_a_hub_held(
     make_fixture: MakeHubFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within a lease; a hub that was only frozen holds its streams again once it is back."""
-    monkeypatch.setattr("sseal.delivery.quotas.EXCHANGE", 1e9)
+    monkeypatch.setattr("sseal.delivery.limit_exchange.EXCHANGE_INTERVAL", 1e9)
     limits = {"streams_per_subject": 3, "on_too_many": "refuse"}
     hubs = [await make_fixture(broker=f"sqlite:///{tmp_path}/hub.db", limits=limits) for _ in range(2)]
     frozen, two = hubs
@@ -188,17 +188,17 @@ async def test_a_crash_frees_what_a_hub_held(
     await compare(two)
     assert (await two.ask("GET", "/events", bearer())).json["code"] == "full"
     turns = 0.0
-    while two.hub._parts.quotas._away and turns < 3 * LEASE:
+    while two.hub._parts.limit_exchange._stream_limits._away and turns < 3 * LEASE_TIMEOUT:
         turns += 5.0
         for hub in hubs:
             hub.clock.turn(5.0)
         await alive(*hubs)
         await compare(two)
-    assert LEASE - 5.0 <= turns <= LEASE + 5.0
+    assert LEASE_TIMEOUT - 5.0 <= turns <= LEASE_TIMEOUT + 5.0
     await opened(two, 1)
     await compare(two)
     await compare(frozen, two)
-    assert len(two.hub._parts.quotas._away[("subject", "", "alice")]) + 1 == 3
+    assert len(two.hub._parts.limit_exchange._stream_limits._away[("subject", "", "alice")]) + 1 == 3
 
 
 async def test_while_the_store_is_away_each_hub_counts_by_itself(
@@ -215,7 +215,7 @@ async def test_while_the_store_is_away_each_hub_counts_by_itself(
     old = await opened(one, 3)
     assert [(await one.ask("POST", "/events", SHOP, json=body)).status for _ in range(3)] == [201, 201, 429]
     with pytest.raises(Unavailable):
-        await one.hub._parts.quotas.exchange()
+        await one.hub._parts.limit_exchange.exchange()
     monkeypatch.undo()
     two.clock.turn(1.0)
     await opened(two, 1)

@@ -91,7 +91,7 @@ async def attacked(make_desk: Desk) -> tuple[LoginThrottle, Slow]:
     slow = Slow()
     parts = desk.hub._parts
     assert parts.accounts is not None
-    throttle = LoginThrottle(parts.accounts, parts.quotas, parts.counter, parts.settings.limits, sleep=slow)
+    throttle = LoginThrottle(parts.accounts, parts.throttling, parts.settings.limits, sleep=slow)
     for number in range(3 * FROM_ANYWHERE):
         with pytest.raises(CredentialInvalid):
             await throttle.verify(f"198.51.100.{number}", "alice", "wrong")

@@ -24,7 +24,7 @@ REVOKED = bearer("mallory", jti="stolen")
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocations, "WRITE_REST", (0.02, 0.1))
+    monkeypatch.setattr(revocations, "WRITE_BACK_INTERVALS", (0.02, 0.1))
 
 
 @pytest.fixture(params=ENGINES)
@@ -75,7 +75,7 @@ async def test_hubs_write_back_what_an_emptied_server_forgot(server: RedisServer
         await until(lambda fixture=fixture: follows(fixture, 3))  # type: ignore[misc]
     server.command("FLUSHALL")
     for fixture in crew:
-        fixture.hub._parts.revocations.grew()  # as every heartbeat does
+        fixture.hub.node.revocations.on_revocations()  # as every heartbeat does
     fresh = await make_fixture(broker=server.url)
 
     async def written() -> bool:
@@ -86,7 +86,7 @@ async def test_hubs_write_back_what_an_emptied_server_forgot(server: RedisServer
     assert await fresh.try_stream("/events", REVOKED) == 401
     assert await fresh.try_stream("/events", bearer("eve")) == 401
     for fixture in crew:
-        await fixture.hub._parts.revocations.follow(anew=True)
+        await fixture.hub.node.revocations.follow(anew=True)
     await asyncio.sleep(0.3)  # more than a write-back of the others would take
     assert await names(fresh) == expected
 
@@ -131,11 +131,11 @@ async def test_a_file_that_was_put_back_gets_its_revocations_again(
 async def test_what_has_run_out_is_not_written_back(make_fixture: MakeHubFixture, tmp_path: Path) -> None:
     """Only what is in force comes back, so a lost log does not grow by what nobody needs."""
     fixture = await make_fixture(broker=f"sqlite:///{tmp_path}/hub.db")
-    await fixture.hub._parts.revocations.apply(Revocation(kind="token", value="jti:short", at=T0, expires_at=T0 + 60))
-    await fixture.hub._parts.revocations.apply(Revocation(kind="token", value="jti:long", at=T0, expires_at=T0 + 6000))
+    await fixture.hub.node.revocations.apply(Revocation(kind="token", value="jti:short", at=T0, expires_at=T0 + 60))
+    await fixture.hub.node.revocations.apply(Revocation(kind="token", value="jti:long", at=T0, expires_at=T0 + 6000))
 
     async def read() -> bool:
-        return fixture.hub._parts.revocations._seen == 2
+        return fixture.hub.node.revocations._seen == 2
 
     await until(read)
     connection = sqlite3.connect(tmp_path / "hub.db")
@@ -143,7 +143,7 @@ async def test_what_has_run_out_is_not_written_back(make_fixture: MakeHubFixture
     connection.commit()
     connection.close()
     fixture.clock.turn(61)
-    await fixture.hub._parts.revocations.follow()
+    await fixture.hub.node.revocations.follow()
 
     async def written() -> bool:
         return bool(await names(fixture))
@@ -159,8 +159,8 @@ async def test_a_log_that_is_as_it_was_is_not_written_to(server: RedisServer, ma
     await until(lambda: follows(two, 3))
     for fixture in (one, two):
         for anew in (False, True):
-            await fixture.hub._parts.revocations.follow(anew=anew)
-        assert fixture.hub._parts.revocations._writing is None
+            await fixture.hub.node.revocations.follow(anew=anew)
+        assert fixture.hub.node.revocations._writing_back is None
 
 
 def fill(fixture: HubFixture) -> None:
@@ -242,23 +242,21 @@ async def test_a_lost_log_is_noticed_after_its_newest_entry_has_run_out(
 ) -> None:
     """The newest is often a logout, over after hours; what was revoked for a year before it must come back."""
     fixture = await make_fixture(broker=f"sqlite:///{tmp_path}/hub.db")
-    await fixture.hub._parts.revocations.apply(Revocation(kind="token", value="jti:long", at=T0, expires_at=T0 + 6000))
-    await fixture.hub._parts.revocations.apply(
-        Revocation(kind="token", value="session:short", at=T0, expires_at=T0 + 60)
-    )
+    await fixture.hub.node.revocations.apply(Revocation(kind="token", value="jti:long", at=T0, expires_at=T0 + 6000))
+    await fixture.hub.node.revocations.apply(Revocation(kind="token", value="session:short", at=T0, expires_at=T0 + 60))
 
     async def read() -> bool:
-        return fixture.hub._parts.revocations._seen == 2
+        return fixture.hub.node.revocations._seen == 2
 
     await until(read)
     fixture.clock.turn(61)
-    await fixture.hub._parts.revocations.follow()
+    await fixture.hub.node.revocations.follow()
     connection = sqlite3.connect(tmp_path / "hub.db")
     connection.execute("DELETE FROM revocation")
     connection.execute("UPDATE store SET revoked = 0")
     connection.commit()
     connection.close()
-    await fixture.hub._parts.revocations.follow()
+    await fixture.hub.node.revocations.follow()
 
     async def written() -> bool:
         return bool(await names(fixture))

@@ -33,7 +33,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 async def pair(make_fixture: MakeHubFixture, address: str, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """Return two hubs on one engine, which are patient with each other: the machine may be busy."""
-    monkeypatch.setattr(rpc, "PATIENCE", 10.0)
+    monkeypatch.setattr(rpc, "CALL_TIMEOUT", 10.0)
     settings = {"broker": address}
     return await make_fixture(**settings), await make_fixture(**settings)
 
@@ -132,10 +132,10 @@ async def test_a_stream_whose_family_went_on_elsewhere_ends_though_nobody_told_i
     one, two = pair
     address = f"/events?ticket={await one.ticket(bearer())}"
     stream, _, start = await opened(one, address)
-    two.hub._parts.rpc.tell = lambda *args, **options: None  # type: ignore[method-assign]
+    two.hub._parts.rpc.cast = lambda *args, **options: None  # type: ignore[method-assign]
     await opened(two, address, {"last-event-id": start})
     (connection,) = one.node.connections.values()
-    await one.node._keep_family_alive(connection)
+    await one.node.heartbeat.keep_family_alive(connection)
     assert (await stream.rest())[-1].json["reason"] == "superseded"
 
 
@@ -158,11 +158,11 @@ async def test_revocations_that_cannot_be_read_are_asked_for_until_they_can(pair
 
 
 async def _deaf(fixture: HubFixture) -> bool:
-    return fixture.node.revocations_stale_since is not None
+    return fixture.node.revocations.stale_since is not None
 
 
 async def _hears(fixture: HubFixture) -> bool:
-    return fixture.node.revocations_stale_since is None
+    return fixture.node.revocations.stale_since is None
 
 
 async def test_a_revocation_that_cannot_be_kept_ends_its_streams_here_all_the_same(pair: Pair) -> None:
@@ -296,7 +296,7 @@ async def test_a_hub_that_does_not_answer_is_said_to(pair: Pair, monkeypatch: py
     """A command to a frozen hub is 503 within about a second, and the list names the hub (W42)."""
     one, two = pair
     _, auth, _ = await opened(one, "/events", bearer())
-    monkeypatch.setattr(rpc, "PATIENCE", 1.0)
+    monkeypatch.setattr(rpc, "CALL_TIMEOUT", 1.0)
     monkeypatch.setattr(one.hub._parts.rpc, "_handle", _silent)
     reply = await two.ask("DELETE", f"/admin/connections/{auth['connection']}", ROOT)
     assert (reply.status, reply.json["code"]) == (503, "node_silent")

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from joserfc import jwk
 from joserfc.jws import JWSRegistry
 
+from sseal.auth.claims import MAX_GRANTS
 from sseal.auth.identity import Grants
-from sseal.auth.jwt import ALGORITHMS, MAX_GRANTS, MAX_JWKS_KEYS, JwtVerifier, UnknownKey, sign
+from sseal.auth.jwt import MAX_JWKS_KEYS, JwtVerifier, UnknownKey, sign
+from sseal.auth.keys import ALGORITHMS
 from sseal.errors import CredentialExpired, CredentialInvalid, InvalidInput
 
 NOW = 1_700_000_000.0

@@ -1,4 +1,4 @@
-"""A hub engine with a clock turned by hand and sinks that remember, for tests without sockets."""
+"""A node with a clock turned by hand and sinks that remember, for tests without sockets."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import asyncio
 from collections.abc import Sequence
 
 from sseal import wire
+from sseal.auth.credential import LastEventId
 from sseal.auth.identity import Identity
+from sseal.authorizer import Authorizer
+from sseal.delivery.admission import Admission, StreamRequest
 from sseal.delivery.node import Node
+from sseal.delivery.node_rpc import NodeRpc, new_node_id
+from sseal.delivery.stream_limits import StreamLimits
+from sseal.delivery.throttling import Throttling
 from sseal.hub_settings import HubSettings
-from sseal.position import Position, Resolution
+from sseal.identity_sources.tickets import RedeemedTicket, Tickets
+from sseal.limits import Limits
+from sseal.position import Position
 from sseal.publisher import publication
-from sseal.storage import MemoryBroker, Retention
+from sseal.storage import MemoryBroker, MemoryStore, Retention
 from sseal.stream.connection import Connection
-from sseal.subscription import Subscription, TopicSet
 from sseal.testing import ManualClock
+
+UNLIMITED = Limits(streams_per_subject=0, connects_per_minute_per_subject=0)
+"""A test may open as many streams of one subject as it likes."""
 
 
 class Sink:
@@ -89,7 +99,7 @@ class Reader:
         """Read what was held, as a reader that wakes up; stays awake."""
         self.sink.stuck = False
         self.sink.held = 0
-        self.node.pump(self.connection)
+        self.node.sinks.on_drained(self.connection)
 
     def stick(self) -> None:
         """Stop reading."""
@@ -99,22 +109,51 @@ class Reader:
         """Go away."""
         from sseal.stream import reasons
 
-        self.node.leave(self.connection, reasons.CLIENT_GONE)
+        self.node.streams.unregister(self.connection, reasons.CLIENT_GONE)
+
+
+class Caller:
+    """Who opens a stream, as a front would have found out."""
+
+    def __init__(self, identity: Identity, redeemed: RedeemedTicket | None) -> None:
+        self.identity = identity
+        self.redeemed = redeemed
+
+    async def authenticate(self) -> Caller:
+        """Return it."""
+        return self
 
 
 class NodeHarness:
-    """One engine on one memory log."""
+    """One node on one memory log and store, and what opens its streams."""
 
     def __init__(
         self, retention: Retention | None = None, *, kind: type[MemoryBroker] = MemoryBroker, **settings: object
     ) -> None:
         self.clock = ManualClock(wall=1_700_000_000.0)
-        self.settings = HubSettings(handle_signals=False, **settings)  # type: ignore[arg-type]
+        self.settings = HubSettings(handle_signals=False, **{"limits": UNLIMITED, **settings})  # type: ignore[arg-type]
         self.broker = kind(self.clock, retention)
-        self.node = Node(self.broker, self.clock, self.settings)
+        store = MemoryStore(self.clock)
+        rpc = NodeRpc(store, new_node_id())
+        self.node = Node(self.broker, store, rpc, self.clock, self.settings)
+        self.since: dict[str, float] = {}
+        limits = self.settings.limits
+        self.tickets = Tickets(store, self.clock, ttl=30.0, grace=120.0, resume_ttl=3600.0, node=rpc.node_id)
+        self.admission = Admission(
+            self.node,
+            Authorizer(self._authorize, max_topics=0),
+            self.tickets,
+            Throttling(store, self.clock, limits),
+            StreamLimits(store, self.node.streams, rpc, self.clock, limits),
+            rpc,
+        )
+
+    async def _authorize(self, identity: Identity, topics: Sequence[str]) -> dict[str, float | None]:
+        """Allow everything, from the moments that a test names."""
+        return {topic: self.since.get(topic) for topic in topics}
 
     async def __aenter__(self) -> NodeHarness:
-        """Start the engine."""
+        """Start the node."""
         await self.node.start()
         return self
 
@@ -142,35 +181,20 @@ class NodeHarness:
         since: dict[str, float] | None = None,
         attach: bool = True,
     ) -> Reader:
-        """Open a stream as `sseal.asgi.subscribe` does."""
-        node = self.node
-        subscription = Subscription(
-            identity or Identity(subject="alice", auth_method="bearer"), TopicSet.of(*topics), since or {}
+        """Open a stream, with a resume token if one is given."""
+        self.since = since or {}
+        identity = identity or Identity(subject="alice", auth_method="bearer")
+        redeemed = None if token is None else RedeemedTicket(identity, list(topics), token)
+        request = StreamRequest(
+            topics=topics, last_event_id=None if last is None else LastEventId.parse(last), envelope=envelope
         )
-        await node.listen(subscription)
-        presented = None if last is None else Position.parse(last)
-        if presented is not None:
-            where = await node.locate(presented)
-        else:
-            where = Resolution(node.head_of(subscription).offset, None if last is None else "unknown_position")
-        connection = Connection(
-            node.new_connection_id(),
-            subscription,
-            where.offset,
-            presented=presented,
-            gap=where.reason,
-            from_oldest=where.oldest,
-            token=None if token is None else token.encode(),
-            envelope=envelope,
-            opened_at=self.clock.monotonic(),
-        )
-        node.enter(connection)
-        reader = Reader(node, connection, Sink())
+        connection = await self.admission.open(request, Caller(identity, redeemed).authenticate)
+        reader = Reader(self.node, connection, Sink())
         if attach:
             self.attach(reader)
         return reader
 
     def attach(self, reader: Reader) -> None:
         """Give the stream its sink, with the first body in it."""
-        reader.sink.write(self.node.opening(reader.connection))
-        self.node.attach(reader.connection, reader.sink)
+        reader.sink.write(self.admission.first_body(reader.connection))
+        self.node.sinks.attach(reader.connection, reader.sink)

@@ -49,8 +49,7 @@ def test_a_framer_gives_each_stream_the_chosen_frames_and_nothing_else(framing: 
     assert list(some.frames) == list(whole.frames) == wanted
     for token in (None, *TOKENS, None, *TOKENS):
         expected = b"".join(
-            wire.plain(f.tail(framing >= 2)) if token is None else wire.sealed(token, f.tail(framing >= 2))
-            for f in wanted
+            (wire.FRAME_START if token is None else wire.sealed_start(token)) + f.tail(framing >= 2) for f in wanted
         )
         for framer in (some, whole):
             assert unchunked(framer.encode(reader(token, framing)), framing) == expected

@@ -1,4 +1,4 @@
-"""The engine: fan-out, catching up, gaps, timers, shutting down."""
+"""The node: fan-out, catching up, gaps, timers, shutting down."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ async def test_a_slow_reader_costs_no_queue_and_loses_nothing_retained() -> None
         while len(reader.data) < 100:
             before = len(reader.data)
             reader.sink.held = 0
-            world.node.pump(reader.connection)
+            world.node.sinks.on_drained(reader.connection)
             await world.settle()
             assert len(reader.data) > before
         assert [item[:4] for item in reader.data] == [f"{index:04}" for index in range(100)]
@@ -260,18 +260,18 @@ async def test_what_was_kept_for_one_storm_is_let_go_of() -> None:
         gone.leave()
         await world.read("a", last=gone.events[0].last_event_id)
         await world.settle()
-        shelf = world.node._replay._shelf
-        assert shelf._sheets
-        assert shelf._tips
+        cache = world.node.replay._cache
+        assert cache._pages
+        assert cache._tips
         await world.publish("b", "next")
         await world.settle()
         world.node.tick()
-        assert not shelf._tips
-        assert shelf._tips_size == 0
+        assert not cache._tips
+        assert cache._tips_size == 0
         world.clock.advance(6.0)
         world.node.tick()
-        assert not shelf._sheets
-        assert shelf._size == 0
+        assert not cache._pages
+        assert cache._size == 0
 
 
 async def test_what_is_kept_for_a_storm_is_no_older_than_the_log() -> None:
@@ -302,7 +302,7 @@ async def test_the_window_gives_what_the_log_has_lost() -> None:
         await world.read("a")
         await world.publish("a", *range(4, 704))
         await world.settle()
-        epoch = world.node.epoch
+        epoch = world.node.window.epoch
         poor = await world.read("a", last=f"{epoch}-1")
         await world.settle()
         rich = await world.read("a", last=f"{epoch}-50")
@@ -312,7 +312,7 @@ async def test_the_window_gives_what_the_log_has_lost() -> None:
         assert rich.data == [str(number) for number in range(51, 704)]
 
 
-async def test_what_matches_no_pattern_leaves_nothing_on_the_shelf() -> None:
+async def test_what_matches_no_pattern_leaves_nothing_on_the_cache() -> None:
     """Thousands of private patterns that come back over a full window must not take the place of what is shared."""
     async with NodeHarness() as world:
         keep, gone = await world.read("news"), await world.read("user/1/*")
@@ -324,8 +324,8 @@ async def test_what_matches_no_pattern_leaves_nothing_on_the_shelf() -> None:
         back = await world.read("user/1/*", last=start)
         await world.settle()
         assert back.connection.state is State.LIVE
-        assert not world.node._replay._shelf._sheets
-        assert not world.node._replay._shelf._tips
+        assert not world.node.replay._cache._pages
+        assert not world.node.replay._cache._tips
 
 
 async def test_only_what_somebody_reads_is_encoded() -> None:
@@ -494,15 +494,15 @@ async def test_overload_makes_publishers_wait_or_refuses_them() -> None:
         reader = await world.read("a")
         await world.settle()
         await world.publish("a", "1", "2", "3")  # more than half the window is not fanned out
-        assert world.node._fan_out._handle is not None
-        world.node._fan_out._handle.cancel()  # and will not be, until the end of this test
+        assert world.node.fan_out._handle is not None
+        world.node.fan_out._handle.cancel()  # and will not be, until the end of this test
         with pytest.raises(TooManyRequests) as refusal:
             await world.node.publish([], wait=False)
         assert refusal.value.code == "overloaded"
         waiting = asyncio.ensure_future(world.publish("a", "4"))
         await world.settle()
         assert not waiting.done()
-        world.node._fan_out.run_slice()
+        world.node.fan_out.run_slice()
         await world.settle()
         assert waiting.done()
         assert reader.data == ["1", "2", "3", "4"]
@@ -539,11 +539,11 @@ async def test_who_comes_and_who_leaves_between_two_events_is_seen() -> None:
         for number in range(2 * MAX_LISTED):
             await world.publish(f"other/{number}", "x")
             await world.settle()
-        assert len(world.node._index._listed) <= MAX_LISTED
+        assert len(world.node.topics._listed) <= MAX_LISTED
         await world.publish("a", "next")
         await world.settle()
         readers[0].leave()
-        assert readers[0].connection not in world.node._index.streams(("a",))
+        assert readers[0].connection not in world.node.topics.streams(("a",))
         await world.publish("a", "last")
         await world.settle()
         assert all(reader.data[-2:] == ["next", "last"] for reader in readers[1:])
@@ -645,7 +645,7 @@ async def test_revocation_between_check_and_entry_is_seen() -> None:
     """A stream is indexed and checked in one step: what was revoked meanwhile does not get in (W17)."""
     async with NodeHarness() as world:
         now = world.clock.wall()
-        world.node.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
+        world.node.revocations.apply_here(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
         with pytest.raises(CredentialInvalid):
             await world.read("a")
         assert world.node.connections == {}
@@ -657,7 +657,9 @@ async def test_revocation_ends_exactly_the_streams_it_concerns() -> None:
         mine = await world.read("a")
         other = await world.read("a", identity=Identity(subject="bob", auth_method="bearer"))
         now = world.clock.wall()
-        ended = world.node.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
+        ended = world.node.revocations.apply_here(
+            Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0)
+        )
         assert ended == 1
         assert b"retry: 2147483647\n" in mine.sink.data
         assert json.loads(mine.events[-1].data) == {"reason": "revoked", "reconnect": False}
@@ -671,7 +673,7 @@ async def test_nothing_is_written_after_the_end() -> None:
         await world.settle()
         await world.publish("a", "secret")
         now = world.clock.wall()
-        world.node.revoke(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
+        world.node.revocations.apply_here(Revocation(kind="subject", value="alice", at=now, expires_at=now + 60.0))
         await world.settle()
         assert reader.data == []
         assert reader.events[-1].type == "bye"
@@ -703,11 +705,12 @@ async def test_leaving_frees_everything_at_once() -> None:
         node = world.node
         assert node.connections == {}
         assert node.topic_count == 0
-        registry = node._registry
-        assert registry.by_id == registry._by_address == node._interest._counts == {}
-        for index in (registry._by_person, registry._by_subject, registry._by_token_id, registry._by_family):
-            assert index._found == {}
-        assert len(node._timers) == 0
+        index = node.streams.index
+        assert index.by_id == index._by_address == node.interest._counts == {}
+        for by_key in (index._by_person, index._by_subject, index._by_token_id, index._by_family):
+            assert by_key._found == {}
+        assert len(node.expiry) == 0
+        assert not any(node.heartbeat._buckets)
         assert node.window._covered == {}
 
 

@@ -147,6 +147,6 @@ def test_no_interleaving_loses_doubles_or_reorders_in_small_steps(
     with (
         mock.patch.multiple(windows, SCAN=step, READ=step, READ_FROM_EACH=1),
         mock.patch.multiple(replay, PAGE_SIZE=step),
-        mock.patch.multiple(page_cache, BATCH_COUNT=2, SHELF_SIZE=20_000, TIPS_SIZE=4_000),
+        mock.patch.multiple(page_cache, BATCH_COUNT=2, CACHE_SIZE=20_000, TIPS_SIZE=4_000),
     ):
         asyncio.run(play(operations, window, max(window, retained)))

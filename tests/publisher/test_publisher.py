@@ -59,7 +59,7 @@ def url(tmp_path: Path) -> str:
 async def reader(url: str, *listen: str, retention: Retention | None = None) -> Reader:
     """Open the log as a hub does, which is to be closed."""
     one = Reader(storage.open(url, SystemClock()).broker(retention))
-    await one.broker.open(one.told)
+    await one.broker.open(one.recorder)
     await one.broker.listen(listen)
     return one
 
@@ -87,7 +87,7 @@ async def test_what_is_published_reaches_the_hubs(shared: str) -> None:
     async with Publisher(url) as publisher:
         position = await publisher.publish(["a", "b"], {"n": 1}, event="order", ttl=60, key="k", retry=1500)
         epoch, offset = position.split("-")
-        await hub.handed(int(offset))
+        await hub.wait_for(int(offset))
         assert epoch == hub.broker.lineage.epoch
     (entry,) = hub.given("b")
     assert (entry.topics, entry.type, entry.data, entry.retry) == (("a", "b"), "order", '{"n":1}', 1500)

@@ -7,4 +7,4 @@ from sseal.server import protocol
 
 __all__ = ["app"]
 
-protocol.LAST_HEAD_PATIENCE = 20.0  # type: ignore[misc]
+protocol.LAST_HEAD_TIMEOUT = 20.0  # type: ignore[misc]

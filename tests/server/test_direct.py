@@ -234,11 +234,11 @@ class Owner:
         self.pumped = 0
         self.left = 0
 
-    def pump(self, connection: object) -> None:
+    def on_drained(self, connection: object) -> None:
         """Count."""
         self.pumped += 1
 
-    def gone(self, connection: object) -> None:
+    def on_disconnect(self, connection: object) -> None:
         """Count."""
         self.left += 1
 

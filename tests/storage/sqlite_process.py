@@ -16,9 +16,9 @@ from sseal.clock import SystemClock
 from sseal.errors import SsealError
 from sseal.storage import Entry, IdempotencyKey, Publication, Retention
 from sseal.storage.sqlite import Database, SqliteBroker, SqliteStore, watcher
-from sseal.storage.sqlite.wakeups import Ringer
+from sseal.storage.sqlite.wakeups import Notifier
 
-PATIENCE = 20.0
+ANSWER_TIMEOUT = 20.0
 """Seconds an answer may take."""
 
 
@@ -27,11 +27,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, str, float]] = []
-        self.turns = 0
-        self.misses: list[int] = []
-        self.returns = 0
-        self.grew = 0
-        self.letters: list[bytes] = []
+        self.epoch_changes = 0
+        self.gaps: list[int] = []
+        self.reconnects = 0
+        self.revocation_signals = 0
+        self.messages: list[bytes] = []
 
     def on_entries(self, entries: Sequence[Entry]) -> None:
         """Keep them, with the time."""
@@ -40,23 +40,23 @@ class Recorder:
 
     def on_epoch_change(self) -> None:
         """Count."""
-        self.turns += 1
+        self.epoch_changes += 1
 
     def on_gap(self, names: Sequence[str] | None, upto: int) -> None:
         """Keep how far."""
-        self.misses.append(upto)
+        self.gaps.append(upto)
 
     async def on_reconnect(self) -> None:
         """Count."""
-        self.returns += 1
+        self.reconnects += 1
 
     def on_revocations(self) -> None:
         """Count."""
-        self.grew += 1
+        self.revocation_signals += 1
 
     def on_message(self, body: bytes) -> None:
         """Keep it."""
-        self.letters.append(body)
+        self.messages.append(body)
 
     @property
     def offsets(self) -> list[int]:
@@ -136,11 +136,11 @@ class Hub:
         """Count so often."""
         return [await self.store.count(key, 60.0) for _ in range(times)]
 
-    async def letters(self, number: int) -> list[str]:
+    async def messages(self, number: int) -> list[str]:
         """Return the mail once there is so much."""
-        while len(self.recorder.letters) < number:
+        while len(self.recorder.messages) < number:
             await asyncio.sleep(0.005)
-        return [body.decode() for body in self.recorder.letters]
+        return [body.decode() for body in self.recorder.messages]
 
     async def limit_files(self, size: int) -> None:
         """Let no file of this process grow beyond a size; 0 lets them grow again."""
@@ -149,11 +149,11 @@ class Hub:
 
     async def mute(self) -> None:
         """Lose every datagram to others from now on."""
-        Ringer.ring = lambda self, addresses: []  # type: ignore[method-assign]
+        Notifier.wake = lambda self, addresses: []  # type: ignore[method-assign]
 
     async def listen_only(self) -> None:
         """Look at the version of the file so seldom that only a datagram brings anything soon."""
-        watcher.POLL = 5.0  # type: ignore[misc]
+        watcher.POLL_INTERVAL = 5.0  # type: ignore[misc]
 
     async def close(self) -> None:
         """Close both."""
@@ -205,7 +205,7 @@ class Child:
     async def line(self) -> bytes:
         """Return the next line it prints; empty at its end."""
         assert self.process.stdout is not None
-        return await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
+        return await asyncio.wait_for(self.process.stdout.readline(), ANSWER_TIMEOUT)
 
 
 @asynccontextmanager
@@ -237,9 +237,9 @@ async def children(path: Path, number: int) -> AsyncIterator[list[Child]]:
 
 async def eventually(condition: Any, what: str) -> None:
     """Wait until something is true."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + ANSWER_TIMEOUT
     while not condition():
-        assert time.monotonic() < end, f"waited {PATIENCE} s: {what}"
+        assert time.monotonic() < end, f"waited {ANSWER_TIMEOUT} s: {what}"
         await asyncio.sleep(0.005)
 
 

@@ -21,5 +21,5 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.mark.parametrize(("engine", "check"), combinations(BROKER_CHECKS))
 async def test_conformance(engine: Engine, check: Check, tmp_path: Path, servers: Servers) -> None:
     """A check of the suite holds on an engine."""
-    async with engine.make(check.retention, Place(tmp_path, servers)) as world:
-        await check(world)
+    async with engine.make(check.retention, Place(tmp_path, servers)) as fixture:
+        await check(fixture)

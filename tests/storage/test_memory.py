@@ -8,7 +8,7 @@ from sseal.storage import IdempotencyKey, MemoryBroker, Publication, Retention
 from sseal.storage.memory import broker as memory
 from sseal.subscription import NO_BOUNDS, TopicSet
 from sseal.testing import ManualClock
-from sseal.testing.conformance.hubs import Recorder
+from sseal.testing.conformance.hubs import LogRecorder
 
 
 def make(topic: str, data: str = "", key: str | None = None, digest: bytes = b"d") -> Publication:
@@ -17,11 +17,11 @@ def make(topic: str, data: str = "", key: str | None = None, digest: bytes = b"d
     return Publication(topics=(topic,), type="message", data=data, key=claim)
 
 
-async def opened(retention: Retention | None = None) -> tuple[MemoryBroker, ManualClock, Recorder]:
+async def opened(retention: Retention | None = None) -> tuple[MemoryBroker, ManualClock, LogRecorder]:
     """Return an open log, its clock, and what it was told."""
     clock = ManualClock(wall=1000.0)
     broker = MemoryBroker(clock, retention)
-    told = Recorder()
+    told = LogRecorder()
     await broker.open(told)
     return broker, clock, told
 
@@ -53,7 +53,7 @@ async def test_what_has_gone_by_while_closed_is_not_confirmed() -> None:
     assert await broker.listen(["a"]) == 0
     await broker.publish([make("a")] * 3)
     await broker.close()
-    told = Recorder()
+    told = LogRecorder()
     await broker.open(told)
     assert await broker.listen(["a"]) == 3
     await broker.publish([make("a")])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from redis_logs import World, publication, until
+from redis_logs import RedisHubs, publication, until
 from redis_servers import ENGINES, redis_server
 from sseal.errors import Conflict
 from sseal.storage import Retention
@@ -21,24 +21,24 @@ NOTHING: dict[str, float] = {}
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisHubs]:
     """One server for the tests of this module."""
     folder: Path = tmp_path_factory.mktemp("redis")
     with redis_server(folder, request.param) as running:
-        yield World(running)
+        yield RedisHubs(running)
 
 
 @pytest.fixture
-async def world(server: World) -> AsyncIterator[World]:
+async def redis_hubs(server: RedisHubs) -> AsyncIterator[RedisHubs]:
     """The server, empty, and whatever a test opened on it closed afterwards."""
     server.server.command("FLUSHALL")
     yield server
     await server.close()
 
 
-async def test_what_is_published_is_delivered_once_and_in_order(world: World) -> None:
+async def test_what_is_published_is_delivered_once_and_in_order(redis_hubs: RedisHubs) -> None:
     """Offsets are contiguous, and a hub is handed what it listens to."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     assert await hub.broker.listen(["a", "b"]) == 0
     assert await hub.broker.publish([publication("a"), publication("b")]) == [1, 2]
     assert await hub.broker.publish([publication("c")]) == [3]
@@ -47,9 +47,9 @@ async def test_what_is_published_is_delivered_once_and_in_order(world: World) ->
     assert hub.offsets == [1, 2, 4]
 
 
-async def test_history_pages_are_one_snapshot(world: World) -> None:
+async def test_history_pages_are_one_snapshot(redis_hubs: RedisHubs) -> None:
     """Pages run across topics by offset, so that none is passed over (W7)."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     for index in range(10):
         await hub.broker.publish([publication("a" if index % 2 else "b", str(index))])
     seen: list[int] = []
@@ -62,9 +62,9 @@ async def test_history_pages_are_one_snapshot(world: World) -> None:
     assert seen == list(range(1, 11))
 
 
-async def test_a_conflicting_key_appends_nothing_of_its_call(world: World) -> None:
+async def test_a_conflicting_key_appends_nothing_of_its_call(redis_hubs: RedisHubs) -> None:
     """A batch with one conflicting key is refused whole (W20)."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     assert await hub.broker.publish([publication("a", key="k")]) == [1]
     assert await hub.broker.publish([publication("a", key="k"), publication("b")]) == [1, 2]
     with pytest.raises(Conflict):
@@ -74,9 +74,9 @@ async def test_a_conflicting_key_appends_nothing_of_its_call(world: World) -> No
     assert await hub.broker.publish([publication("b", key="n"), publication("b", key="n")]) == [3, 3]
 
 
-async def test_calls_at_once_are_each_all_or_nothing(world: World) -> None:
+async def test_calls_at_once_are_each_all_or_nothing(redis_hubs: RedisHubs) -> None:
     """Calls that go as one script succeed and fail by themselves."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.publish([publication("a", key="k")])
     calls = [hub.broker.publish([publication("a", str(n)), publication("b", str(n))]) for n in range(20)]
     bad = [hub.broker.publish([publication("a"), publication("a", key="k", digest=b"other")]) for _ in range(5)]
@@ -86,9 +86,9 @@ async def test_calls_at_once_are_each_all_or_nothing(world: World) -> None:
     assert all(isinstance(result, Conflict) for result in results[20:])
 
 
-async def test_a_pattern_is_delivered_and_replayed(world: World) -> None:
+async def test_a_pattern_is_delivered_and_replayed(redis_hubs: RedisHubs) -> None:
     """Patterns are handed out from the channel of all events and read back from the log."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.listen(["a/**", "x/*"])
     for topic in ("a/1", "b", "a/2/3", "x/y", "x/y/z", "a", "a-1/x"):
         await hub.broker.publish([publication(topic)])
@@ -100,9 +100,9 @@ async def test_a_pattern_is_delivered_and_replayed(world: World) -> None:
 
 
 @pytest.mark.parametrize("segment", ["100%25", "a.b", "ä-ö(x)", "^$[x]+?", "%2A"])
-async def test_no_character_of_a_topic_is_special(world: World, segment: str) -> None:
+async def test_no_character_of_a_topic_is_special(redis_hubs: RedisHubs, segment: str) -> None:
     """A pattern matches its literal segments literally, whatever stands in them."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.listen([f"{segment}/*"])
     await hub.broker.publish([publication(f"{segment}/1"), publication("axb/1"), publication("a/1")])
     await hub.broker.publish([publication(f"{segment}/2")])
@@ -112,9 +112,9 @@ async def test_no_character_of_a_topic_is_special(world: World, segment: str) ->
     assert [entry.offset for entry in page.entries] == [1, 4]
 
 
-async def test_an_event_of_several_topics_is_one(world: World) -> None:
+async def test_an_event_of_several_topics_is_one(redis_hubs: RedisHubs) -> None:
     """One event, one offset, one delivery, listed under each topic (W27)."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.listen(["a", "b", "*"])
     await hub.broker.publish([publication("a b c", "one")])
     await hub.broker.publish([publication("b")])
@@ -128,9 +128,9 @@ async def test_an_event_of_several_topics_is_one(world: World) -> None:
     assert [entry.offset for entry in page.entries] == [1, 2]
 
 
-async def test_an_event_comes_back_as_it_was_published(world: World) -> None:
+async def test_an_event_comes_back_as_it_was_published(redis_hubs: RedisHubs) -> None:
     """Type, data, time to live and retry survive, whatever characters they hold."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.listen(["ä/€"])
     text = "line\nsecond\r\nnull? no \x01 é € 😀 " * 50
     await hub.broker.publish([publication("ä/€", text, ttl=60.0, retry=700)])
@@ -143,9 +143,9 @@ async def test_an_event_comes_back_as_it_was_published(world: World) -> None:
     assert entry.published_at == pytest.approx(hub.broker.now(), abs=5.0)
 
 
-async def test_forgotten_topics_are_not_delivered_and_a_later_listen_counts(world: World) -> None:
+async def test_forgotten_topics_are_not_delivered_and_a_later_listen_counts(redis_hubs: RedisHubs) -> None:
     """What is forgotten ends at once, and listening again is not undone by it."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.listen(["a", "b", "a/*"])
     await hub.broker.forget(["a", "a/*"])
     await hub.broker.publish([publication("a"), publication("a/1"), publication("b")])
@@ -157,9 +157,11 @@ async def test_forgotten_topics_are_not_delivered_and_a_later_listen_counts(worl
     assert hub.offsets == [3, 4]
 
 
-async def test_history_leaves_out_what_is_over_and_does_not_call_it_lost(world: World, time_unit: float) -> None:
+async def test_history_leaves_out_what_is_over_and_does_not_call_it_lost(
+    redis_hubs: RedisHubs, time_unit: float
+) -> None:
     """An event whose time to live is over is no loss, also when it is trimmed (W25)."""
-    hub = await world.hub(retention=Retention(count=2))
+    hub = await redis_hubs.hub(retention=Retention(count=2))
     await hub.broker.publish([publication("a", ttl=time_unit / 10), publication("a")])
     while True:
         page = await hub.broker.history(TopicSet.of("a"), 0, limit=10, since=NOTHING)
@@ -174,16 +176,20 @@ async def test_history_leaves_out_what_is_over_and_does_not_call_it_lost(world: 
 
 
 @pytest.mark.parametrize("limits", [{"count": 2}, {"size": 1000}, {"age": 0.3}])
-async def test_retention_trims_the_oldest_and_remembers_what_was_lost(world: World, limits: dict[str, Any]) -> None:
+async def test_retention_trims_the_oldest_and_remembers_what_was_lost(
+    redis_hubs: RedisHubs, limits: dict[str, Any]
+) -> None:
     """Whatever limit is hit, the newest trimmed offset of each topic is known (W25)."""
-    hub = await world.hub(retention=Retention(**limits))
+    hub = await redis_hubs.hub(retention=Retention(**limits))
     history = hub.broker.history
     await hub.broker.publish([publication("a", "x" * 100), publication("b", "x" * 100)])
     first = (await history(TopicSet.of("a"), 0, limit=10, since=NOTHING)).entries
     if "age" in limits:
         while (await history(TopicSet.of("**"), 0, limit=10, since=NOTHING)).entries:
             await asyncio.sleep(0.01)
-        world.server.command("HSET", "sseal:meta", "age", "3600")  # so that what follows does not grow too old as well
+        redis_hubs.server.command(
+            "HSET", "sseal:meta", "age", "3600"
+        )  # so that what follows does not grow too old as well
     await hub.broker.publish([publication("c", "x" * 100), publication("c", "x" * 100)])
     assert (await history(TopicSet.of("a"), 0, limit=10, since=NOTHING)).lost == 1
     assert (await history(TopicSet.of("b"), 0, limit=10, since=NOTHING)).lost == 2
@@ -196,67 +202,67 @@ async def test_retention_trims_the_oldest_and_remembers_what_was_lost(world: Wor
     assert (await history(TopicSet.of("*"), 0, limit=10, since={"*": after})).lost == 0
 
 
-async def test_nothing_of_a_trimmed_log_stays_behind(world: World) -> None:
+async def test_nothing_of_a_trimmed_log_stays_behind(redis_hubs: RedisHubs) -> None:
     """The memory a log takes is bounded by its retention, however many topics there were."""
-    hub = await world.hub(retention=Retention(count=10))
+    hub = await redis_hubs.hub(retention=Retention(count=10))
     for index in range(60):
         await hub.broker.publish([publication(f"t/{index} all")])
-    keys = world.server.command("KEYS", "sseal:topic:*").split("\n")
+    keys = redis_hubs.server.command("KEYS", "sseal:topic:*").split("\n")
     assert len(keys) == 11
-    assert world.server.command("ZCARD", "sseal:topic:all") == "10"
-    assert world.server.command("XLEN", "sseal:log") == "10"
+    assert redis_hubs.server.command("ZCARD", "sseal:topic:all") == "10"
+    assert redis_hubs.server.command("XLEN", "sseal:log") == "10"
     await asyncio.gather(*[hub.broker.publish([publication("z")] * 10) for _ in range(5)])
-    assert int(world.server.command("HGET", "sseal:meta", "bytes")) < 10 * 450
+    assert int(redis_hubs.server.command("HGET", "sseal:meta", "bytes")) < 10 * 450
 
 
-async def test_only_the_newest_canary_stays_and_none_is_read_back(world: World) -> None:
+async def test_only_the_newest_canary_stays_and_none_is_read_back(redis_hubs: RedisHubs) -> None:
     """Canaries are delivered like all others, and are in no history."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.listen(["$sseal/canary/x"])
     for _ in range(5):
         await hub.broker.publish([publication("$sseal/canary/x", ttl=1.0)])
     await hub.until(5)
     assert hub.offsets == [1, 2, 3, 4, 5]
-    assert world.server.command("XLEN", "sseal:log") == "1"
+    assert redis_hubs.server.command("XLEN", "sseal:log") == "1"
     page = await hub.broker.history(TopicSet.of("**", "$sseal/canary/x"), 0, limit=10, since=NOTHING)
     assert (page.entries, page.lost) == ([], 0)
 
 
-async def test_the_last_hub_says_what_is_kept_and_publishers_go_by_it(world: World) -> None:
+async def test_the_last_hub_says_what_is_kept_and_publishers_go_by_it(redis_hubs: RedisHubs) -> None:
     """A publisher without a hub trims as the hubs do."""
-    publisher = await world.hub(listening=False)
-    assert world.server.command("HGET", "sseal:meta", "count") == "10000"
-    await world.hub(retention=Retention(count=3))
+    publisher = await redis_hubs.hub(listening=False)
+    assert redis_hubs.server.command("HGET", "sseal:meta", "count") == "10000"
+    await redis_hubs.hub(retention=Retention(count=3))
     await publisher.broker.publish([publication("a")] * 5)
-    another = await world.hub(listening=False)
-    assert world.server.command("HGET", "sseal:meta", "count") == "3"
-    assert world.server.command("XLEN", "sseal:log") == "3"
+    another = await redis_hubs.hub(listening=False)
+    assert redis_hubs.server.command("HGET", "sseal:meta", "count") == "3"
+    assert redis_hubs.server.command("XLEN", "sseal:log") == "3"
     assert another.broker.head == 5
 
 
-async def test_newest_knows_more_than_what_was_handed_out(world: World) -> None:
+async def test_newest_knows_more_than_what_was_handed_out(redis_hubs: RedisHubs) -> None:
     """The log itself is asked, so an event no reader here wants counts too."""
-    one, two = await world.hub(), await world.hub()
+    one, two = await redis_hubs.hub(), await redis_hubs.hub()
     await one.broker.publish([publication("a")] * 3)
     assert await two.broker.newest() == 3
     assert two.broker.head == 0
 
 
-async def test_two_thousand_topics_are_listened_to_at_once(world: World) -> None:
+async def test_two_thousand_topics_are_listened_to_at_once(redis_hubs: RedisHubs) -> None:
     """Requests that come together are confirmed together, and all of them count."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     topics = [f"user/{n}" for n in range(2000)]
     await asyncio.gather(*[hub.broker.listen([topic]) for topic in topics])
-    publisher = await world.hub(listening=False)
+    publisher = await redis_hubs.hub(listening=False)
     for n in range(20):  # one after the other, as each has two seconds
         await publisher.broker.publish([publication(topic) for topic in topics[n::20]])
     await until(lambda: len(hub.entries) == 2000)
     assert hub.offsets == list(range(1, 2001))
 
 
-async def test_many_patterns_are_one_subscription(world: World) -> None:
+async def test_many_patterns_are_one_subscription(redis_hubs: RedisHubs) -> None:
     """However many patterns there are, each is delivered, until the last of them is forgotten."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     names = [f"user/{n}/*" for n in range(500)]
     await asyncio.gather(*[hub.broker.listen([name]) for name in names])
     await hub.broker.publish([publication(f"user/{n}/x") for n in range(500)])
@@ -271,9 +277,9 @@ async def test_many_patterns_are_one_subscription(world: World) -> None:
     assert hub.offsets == [*range(1, 501), 502, 504]
 
 
-async def test_nothing_after_the_confirmed_offset_is_missed(world: World) -> None:
+async def test_nothing_after_the_confirmed_offset_is_missed(redis_hubs: RedisHubs) -> None:
     """Topics are listened to and forgotten while two publishers write; each is complete from where it was confirmed."""
-    hub, one, two = await world.hub(), await world.hub(listening=False), await world.hub(listening=False)
+    hub, one, two = await redis_hubs.hub(), await redis_hubs.hub(listening=False), await redis_hubs.hub(listening=False)
     rng = random.Random(7)
     topics = [f"t/{n}" for n in range(12)]
     written: list[tuple[int, str]] = []
@@ -301,4 +307,4 @@ async def test_nothing_after_the_confirmed_offset_is_missed(world: World) -> Non
     expected = {offset for offset, topic in written if offset > confirmed.get(topic, 10**9)}
     await until(lambda: expected <= set(hub.offsets))
     assert hub.offsets == sorted(set(hub.offsets))
-    assert not [told for told in hub.told if told[0] != "deliver"]
+    assert not [told for told in hub.told if told[0] != "entry"]

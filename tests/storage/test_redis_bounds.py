@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from redis_logs import World, publication, until
+from redis_logs import RedisHubs, publication, until
 from redis_servers import ENGINES, redis_server
 from sseal.errors import InvalidInput, Unavailable
 from sseal.storage import Retention
@@ -21,14 +21,14 @@ MEBIBYTE = 1024 * 1024
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisHubs]:
     """One server for the tests of this module."""
     with redis_server(tmp_path_factory.mktemp("redis"), request.param) as running:
-        yield World(running)
+        yield RedisHubs(running)
 
 
 @pytest.fixture
-async def world(server: World) -> AsyncIterator[World]:
+async def redis_hubs(server: RedisHubs) -> AsyncIterator[RedisHubs]:
     """The server, empty, and whatever a test opened on it closed afterwards."""
     server.server.command("FLUSHALL")
     yield server
@@ -36,20 +36,20 @@ async def world(server: World) -> AsyncIterator[World]:
 
 
 @pytest.mark.parametrize("rights", [("resetchannels",), ("resetchannels", "&other:*"), ("&sseal:*", "-publish")])
-async def test_a_user_who_may_not_publish_is_refused_at_once(world: World, rights: tuple[str, ...]) -> None:
+async def test_a_user_who_may_not_publish_is_refused_at_once(redis_hubs: RedisHubs, rights: tuple[str, ...]) -> None:
     """The error names what the user lacks, and nothing has been written by then."""
-    world.server.command("ACL", "SETUSER", "ann", "reset", "on", ">secret", "~sseal:*", "+@all", *rights)
+    redis_hubs.server.command("ACL", "SETUSER", "ann", "reset", "on", ">secret", "~sseal:*", "+@all", *rights)
     with pytest.raises(InvalidInput, match=r"\+publish and &sseal:\*"):
-        await world.hub(url=f"redis://ann:secret@127.0.0.1:{world.server.port}/0", listening=False)
-    assert world.server.command("KEYS", "*") == ""
+        await redis_hubs.hub(url=f"redis://ann:secret@127.0.0.1:{redis_hubs.server.port}/0", listening=False)
+    assert redis_hubs.server.command("KEYS", "*") == ""
 
 
-async def test_a_right_withdrawn_later_does_not_break_the_log(world: World) -> None:
+async def test_a_right_withdrawn_later_does_not_break_the_log(redis_hubs: RedisHubs) -> None:
     """What cannot be told is appended all the same, and everybody else publishes on."""
-    world.server.command("ACL", "SETUSER", "ann", "reset", "on", ">secret", "~sseal:*", "&sseal:*", "+@all")
-    poor = await world.hub(url=f"redis://ann:secret@127.0.0.1:{world.server.port}/0", listening=False)
-    rich = await world.hub()
-    world.server.command("ACL", "SETUSER", "ann", "-publish")
+    redis_hubs.server.command("ACL", "SETUSER", "ann", "reset", "on", ">secret", "~sseal:*", "&sseal:*", "+@all")
+    poor = await redis_hubs.hub(url=f"redis://ann:secret@127.0.0.1:{redis_hubs.server.port}/0", listening=False)
+    rich = await redis_hubs.hub()
+    redis_hubs.server.command("ACL", "SETUSER", "ann", "-publish")
     assert await poor.broker.publish([publication("a"), publication("b")]) == [1, 2]
     assert await rich.broker.publish([publication("a")]) == [3]
     page = await rich.broker.history(TopicSet.of("a", "b"), 0, limit=10, since=NOTHING)
@@ -57,11 +57,11 @@ async def test_a_right_withdrawn_later_does_not_break_the_log(world: World) -> N
 
 
 @pytest.mark.parametrize("kind", ["topic", "head"])
-async def test_a_key_of_the_wrong_type_costs_its_own_topic_only(world: World, kind: str) -> None:
+async def test_a_key_of_the_wrong_type_costs_its_own_topic_only(redis_hubs: RedisHubs, kind: str) -> None:
     """A call that fails half-way appends nothing, and the next one goes on behind it."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.listen(["a", "**"])
-    world.server.command("HSET", f"sseal:{kind}:bad", "not", "ours")
+    redis_hubs.server.command("HSET", f"sseal:{kind}:bad", "not", "ours")
     with pytest.raises(Unavailable, match="refuses"):
         await hub.broker.publish([publication("a", "one"), publication("bad")])
     (offset,) = await hub.broker.publish([publication("a", "two")])
@@ -69,51 +69,54 @@ async def test_a_key_of_the_wrong_type_costs_its_own_topic_only(world: World, ki
     assert [entry.data for entry in hub.entries] == ["two"]
     page = await hub.broker.history(TopicSet.of("a"), 0, limit=10, since=NOTHING)
     assert [entry.data for entry in page.entries] == ["two"]
-    assert world.server.command("ZCARD", "sseal:topic:a") == "1"
+    assert redis_hubs.server.command("ZCARD", "sseal:topic:a") == "1"
 
 
-async def test_a_head_behind_its_log_is_set_right(world: World) -> None:
+async def test_a_head_behind_its_log_is_set_right(redis_hubs: RedisHubs) -> None:
     """A hub that opens a log whose record is behind what was appended goes on after that."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.publish([publication("a")] * 3)
-    await world.close()
-    world.server.command("HSET", "sseal:meta", "head", "1")
-    hub = await world.hub()
+    await redis_hubs.close()
+    redis_hubs.server.command("HSET", "sseal:meta", "head", "1")
+    hub = await redis_hubs.hub()
     assert hub.broker.head == 3
     assert await hub.broker.publish([publication("a")]) == [4]
 
 
-async def test_no_topic_leaves_anything_but_what_it_has_lost(world: World) -> None:
+async def test_no_topic_leaves_anything_but_what_it_has_lost(redis_hubs: RedisHubs) -> None:
     """When its last event is trimmed a topic has no key left, and a later event still names its predecessor."""
-    hub = await world.hub(retention=Retention(count=5))
+    hub = await redis_hubs.hub(retention=Retention(count=5))
     for index in range(30):
         await hub.broker.publish([publication(f"t/{index}"), publication(f"$sseal/canary/{index}", ttl=1.0)])
     for kind in ("topic", "head"):
-        assert len(world.server.command("KEYS", f"sseal:{kind}:*").split()) <= 5
+        assert len(redis_hubs.server.command("KEYS", f"sseal:{kind}:*").split()) <= 5
     await hub.broker.listen(["t/0"])
-    assert hub.broker._listener is not None
-    hub.broker._listener._last["t:t/0"] = 0  # as if its first event had been missed
+    assert hub.broker._delivery is not None
+    hub.broker._delivery._last["t:t/0"] = 0  # as if its first event had been missed
     await hub.broker.publish([publication("t/0")])
-    await until(lambda: [told for told in hub.told if told[0] == "missed"])
+    await until(lambda: [told for told in hub.told if told[0] == "gap"])
     await hub.until(61)
 
 
-async def test_a_topic_trimmed_to_nothing_is_compared_with_what_was_trimmed(world: World) -> None:
+async def test_a_topic_trimmed_to_nothing_is_compared_with_what_was_trimmed(redis_hubs: RedisHubs) -> None:
     """The last message of a topic was lost, and its event is gone: its readers are told (W24)."""
-    hub = await world.hub(retention=Retention(count=2), check_every=3600.0)
-    publisher = await world.hub(listening=False)
+    hub = await redis_hubs.hub(retention=Retention(count=2), check_interval=3600.0)
+    publisher = await redis_hubs.hub(listening=False)
     await hub.broker.listen(["a", "b"])
-    hub.link._handlers[b"sseal:0:t:a"] = lambda channel, data: None
+    delivery = hub.broker._delivery
+    assert delivery is not None
+    take = delivery.on_message
+    delivery.on_message = lambda channel, data: None if channel == "t:a" else take(channel, data)  # type: ignore[method-assign]
     await publisher.broker.publish([publication("a")])
     await publisher.broker.publish([publication("b")] * 4)
     await hub.until(5)
     await hub.broker._check()
-    await until(lambda: ("missed", ["a"], 5) in hub.told)
+    await until(lambda: ("gap", ["a"], 5) in hub.told)
 
 
-async def test_idempotency_keys_are_bounded_by_number(world: World) -> None:
+async def test_idempotency_keys_are_bounded_by_number(redis_hubs: RedisHubs) -> None:
     """Beyond 100,000 the oldest goes, and the newest still counts (W20)."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     await hub.broker.publish([publication("a", key="first")])
     fill = (
         "local till = redis.call('TIME')[1] + 60;"
@@ -123,35 +126,37 @@ async def test_idempotency_keys_are_bounded_by_number(world: World) -> None:
         "  redis.call('ZADD', 'sseal:keys', unpack(some)) "
         "end"
     )
-    world.server.command("EVAL", fill, "0")
+    redis_hubs.server.command("EVAL", fill, "0")
     assert await hub.broker.publish([publication("a", key="second")]) == [2]
-    assert world.server.command("ZCARD", "sseal:keys") == "100000"
+    assert redis_hubs.server.command("ZCARD", "sseal:keys") == "100000"
     assert await hub.broker.publish([publication("a", key="second")]) == [3]  # older than all others, in this test
-    assert len(world.server.command("KEYS", "sseal:key:*").split()) <= 1
+    assert len(redis_hubs.server.command("KEYS", "sseal:key:*").split()) <= 1
 
 
-async def test_keys_whose_time_is_over_are_forgotten(world: World) -> None:
+async def test_keys_whose_time_is_over_are_forgotten(redis_hubs: RedisHubs) -> None:
     """Looking at the log drops the keys of yesterday."""
-    hub = await world.hub()
-    world.server.command("ZADD", "sseal:keys", "1", "old")
+    hub = await redis_hubs.hub()
+    redis_hubs.server.command("ZADD", "sseal:keys", "1", "old")
     await hub.broker.newest()
-    assert world.server.command("EXISTS", "sseal:keys") == "0"
+    assert redis_hubs.server.command("EXISTS", "sseal:keys") == "0"
 
 
-async def test_a_long_event_of_many_topics_is_told_in_a_few_bytes(world: World) -> None:
+async def test_a_long_event_of_many_topics_is_told_in_a_few_bytes(redis_hubs: RedisHubs) -> None:
     """A mebibyte for 16 topics and a pattern arrives in order, and is not sent once for each of them."""
-    hub, publisher = await world.hub(), await world.hub(listening=False)
+    hub, publisher = await redis_hubs.hub(), await redis_hubs.hub(listening=False)
     topics = [f"t/{n}" for n in range(16)]
     await hub.broker.listen([*topics, "t/*"])
     told = 0
-    take = hub.broker._listener._take  # type: ignore[union-attr]
+    delivery = hub.broker._delivery
+    assert delivery is not None
+    take = delivery.on_message
 
     def count(channel: str, data: bytes) -> None:
         nonlocal told
         told += len(data)
         take(channel, data)
 
-    hub.link._handlers.update(dict.fromkeys(hub.link._handlers, count))
+    delivery.on_message = count  # type: ignore[method-assign]
     for text in ("short", "x" * MEBIBYTE, "short", "y" * MEBIBYTE, "z" * (17 * 1024), "short"):
         await publisher.broker.publish([publication(" ".join(topics), text)])
     await publisher.broker.publish([publication("other", "x" * MEBIBYTE), publication("t/1")])
@@ -159,13 +164,13 @@ async def test_a_long_event_of_many_topics_is_told_in_a_few_bytes(world: World) 
     assert hub.offsets == [1, 2, 3, 4, 5, 6, 8]
     assert [len(entry.data) for entry in hub.entries][:5] == [5, MEBIBYTE, 5, MEBIBYTE, 17 * 1024]
     assert told < 64 * 1024
-    assert {name for name, *_ in hub.told} == {"deliver"}
+    assert {name for name, *_ in hub.told} == {"entry"}
 
 
 @contextlib.contextmanager
-def monitored(world: World) -> Iterator[BinaryIO]:
+def monitored(redis_hubs: RedisHubs) -> Iterator[BinaryIO]:
     """Yield what the server is asked from now on, a line for each command."""
-    with socket.create_connection(("127.0.0.1", world.server.port), timeout=5.0) as connection:
+    with socket.create_connection(("127.0.0.1", redis_hubs.server.port), timeout=5.0) as connection:
         connection.sendall(b"MONITOR\r\n")
         with connection.makefile("rb") as lines:
             assert lines.readline() == b"+OK\r\n"
@@ -173,20 +178,20 @@ def monitored(world: World) -> Iterator[BinaryIO]:
 
 
 @pytest.mark.parametrize("busy", [1, 64])
-async def test_a_page_of_many_topics_looks_at_little_more_than_it_gives(world: World, busy: int) -> None:
+async def test_a_page_of_many_topics_looks_at_little_more_than_it_gives(redis_hubs: RedisHubs, busy: int) -> None:
     """A page of 64 topics is full whether one of them has all events or each has many, and no place is left out."""
-    hub = await world.hub()
+    hub = await redis_hubs.hub()
     topics = [f"t/{n}" for n in range(64)]
     for _ in range(40):
         await hub.broker.publish([publication(topics[n % busy]) for n in range(64)])
     seen: list[int] = []
     after, more, pages = 0, True, 0
-    with monitored(world) as watching:
+    with monitored(redis_hubs) as watching:
         while more:
             page = await hub.broker.history(TopicSet.of(*topics), after, 2560, limit=500, since=NOTHING)
             seen += [entry.offset for entry in page.entries]
             after, more, pages = page.upto, page.more, pages + 1
-        world.server.command("ECHO", "the end")
+        redis_hubs.server.command("ECHO", "the end")
         lines = list(takewhile(lambda line: b'"ECHO"' not in line, watching))
     looked_at = [int(line.split(b'"')[-2]) for line in lines if b'"ZRANGE" "sseal:topic:' in line]
     assert sum(looked_at) <= pages * 4 * 500

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redis_logs import publication, until, worlds
+from redis_logs import open_redis_hubs, publication, until
 from redis_servers import ENGINES, RedisServer, redis_server
 
 
@@ -18,9 +18,9 @@ async def test_a_first_replica_makes_one_new_epoch_at_most(tmp_path: Path, engin
     still knows for the truth, or each takes the log back from the other until the lineage is full.
     """
     with redis_server(tmp_path / "primary", engine) as primary, redis_server(tmp_path / "replica", engine) as replica:
-        async with worlds(primary) as world:
-            early = await world.hub(check_every=0.05)
-            late = await world.hub(check_every=3600.0)
+        async with open_redis_hubs(primary) as redis_hubs:
+            early = await redis_hubs.hub(check_interval=0.05)
+            late = await redis_hubs.hub(check_interval=3600.0)
             await early.broker.publish([publication("t")])
             first = early.broker.lineage.epoch
             before = replication_id(primary)

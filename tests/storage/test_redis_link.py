@@ -14,15 +14,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redis_logs import publication, until, worlds
+from redis_logs import open_redis_hubs, publication, until
 from redis_servers import ENGINES, RedisServer, authority, redis_server, sentinels
 from sseal.clock import SystemClock
 from sseal.errors import InvalidInput, Unavailable
-from sseal.storage.address import shown
+from sseal.storage.address import redact_url
 from sseal.storage.redis import Link, RedisBroker
 from sseal.storage.redis.address import Address
-from sseal.storage.redis.connection import PATIENCE
-from sseal.storage.redis.server import examine
+from sseal.storage.redis.connection import REPLY_TIMEOUT
+from sseal.storage.redis.server import check_server
 from sseal.storage.redis.store import RedisStore
 
 
@@ -108,8 +108,8 @@ def what_is_shown(address: str) -> str:
     try:
         parsed = Address.parse(address)
     except InvalidInput as error:
-        return f"{error} {shown(address)} {error.__cause__}"
-    return f"{parsed} {parsed!r} {shown(address)}"
+        return f"{error} {redact_url(address)} {error.__cause__}"
+    return f"{parsed} {parsed!r} {redact_url(address)}"
 
 
 @example("123/topsecret")
@@ -210,24 +210,27 @@ class Deaf:
 def test_old_servers_and_clusters_are_refused() -> None:
     """Redis before 7.0 and cluster mode are named as what they are; any Valkey is new enough."""
     with pytest.raises(InvalidInput, match=r"6\.2\.1"):
-        examine(b"redis_version:6.2.1\r\nrole:master\r\n", "broker")
+        check_server(b"redis_version:6.2.1\r\nrole:master\r\n", "broker")
     with pytest.raises(InvalidInput, match="cluster"):
-        examine(b"redis_version:7.2.0\r\ncluster_enabled:1\r\nrole:master\r\n", "broker")
+        check_server(b"redis_version:7.2.0\r\ncluster_enabled:1\r\nrole:master\r\n", "broker")
     with pytest.raises(Unavailable):
-        examine(b"redis_version:7.2.0\r\nrole:slave\r\n", "broker")
-    assert examine(b"redis_version:6.0.0\r\nserver_name:valkey\r\nrun_id:x\r\nrole:master\r\n", "broker").run_id == "x"
+        check_server(b"redis_version:7.2.0\r\nrole:slave\r\n", "broker")
+    assert (
+        check_server(b"redis_version:6.0.0\r\nserver_name:valkey\r\nrun_id:x\r\nrole:master\r\n", "broker").run_id
+        == "x"
+    )
 
 
 async def test_databases_and_prefixes_do_not_see_each_other(server: RedisServer) -> None:
     """Two logs on one server are two logs, also in what they tell their hubs."""
-    async with worlds(server) as world:
-        hub = await world.hub()
+    async with open_redis_hubs(server) as redis_hubs:
+        hub = await redis_hubs.hub()
         await hub.broker.listen(["**"])
         for url in (f"redis://127.0.0.1:{server.port}/1", f"{server.url}?prefix=other"):
             assert await opened(url) == 1
         await hub.broker.publish([publication("a")])
         await hub.until(1)
-        assert hub.told == [("deliver", 1)]
+        assert hub.told == [("entry", 1)]
 
 
 async def test_a_unix_socket_works(engine: str, tmp_path: Path) -> None:
@@ -254,8 +257,8 @@ async def test_tls_checks_the_server(tmp_path: Path, caplog: pytest.LogCaptureFi
 async def test_broker_and_store_share_one_link(server: RedisServer) -> None:
     """The first opens it, the last closes it, and a return reaches both."""
     clock = SystemClock()
-    async with worlds(server) as world:
-        hub = await world.hub()
+    async with open_redis_hubs(server) as redis_hubs:
+        hub = await redis_hubs.hub()
         store = RedisStore(hub.link, clock)
         await store.open("one", Deaf())
         await hub.broker.listen(["a"])
@@ -276,16 +279,16 @@ async def test_the_store_hears_of_revocations_after_a_return(server: RedisServer
     """Signals missed while cut off are made up for; calls meanwhile fail in time (W17)."""
 
     class Counting(Deaf):
-        grew = 0
+        revocation_signals = 0
 
         def on_revocations(self) -> None:
             """Count."""
-            self.grew += 1
+            self.revocation_signals += 1
 
-    heard = Counting()
+    counting = Counting()
     link = Link(server.url, SystemClock(), "store")
-    store = RedisStore(link, SystemClock(), heartbeat=3600.0)
-    await store.open("one", heard)
+    store = RedisStore(link, SystemClock(), heartbeat_interval=3600.0)
+    await store.open("one", counting)
     server.freeze()
     start = time.monotonic()
     with pytest.raises(Unavailable):
@@ -293,7 +296,7 @@ async def test_the_store_hears_of_revocations_after_a_return(server: RedisServer
     assert time.monotonic() - start < 4.0
     server.thaw()
     await until(lambda: store.lost_since is None)
-    assert heard.grew == 1
+    assert counting.revocation_signals == 1
     assert await store.get("k") is None
     await store.close()
 
@@ -301,13 +304,13 @@ async def test_the_store_hears_of_revocations_after_a_return(server: RedisServer
 async def test_an_answer_that_has_arrived_is_read_before_the_server_is_given_up(server: RedisServer) -> None:
     """It was this process that was held up, not the server."""
     link = Link(server.url, SystemClock(), "store")
-    store = RedisStore(link, SystemClock(), heartbeat=3600.0)
+    store = RedisStore(link, SystemClock(), heartbeat_interval=3600.0)
     await store.open("one", Deaf())
-    assert link._wires is not None
+    assert link._connections is not None
     asked = asyncio.create_task(store.get("k"))
-    while not any(one._waiting for one in link._wires) or any(one._out for one in link._wires):
+    while not any(one._waiting for one in link._connections) or any(one._out for one in link._connections):
         await asyncio.sleep(0)
-    time.sleep(PATIENCE + 0.3)
+    time.sleep(REPLY_TIMEOUT + 0.3)
     assert await asked is None
     assert store.lost_since is None
     await store.close()
@@ -346,8 +349,8 @@ async def test_sentinels_lead_to_the_new_primary(engine: str, tmp_path: Path) ->
 async def follow_the_sentinels(primary: RedisServer, replica: RedisServer, ports: list[int]) -> None:
     """End the primary under a hub that asks sentinels for its address, and let the hub follow."""
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-    async with worlds(primary) as world:
-        hub = await world.hub(url=f"redis+sentinel://{hosts}/main/0")
+    async with open_redis_hubs(primary) as redis_hubs:
+        hub = await redis_hubs.hub(url=f"redis+sentinel://{hosts}/main/0")
         await hub.broker.listen(["a"])
         await hub.broker.publish([publication("a")] * 3)
         await until(lambda: replica.command("HGET", "sseal:meta", "head") == "3")

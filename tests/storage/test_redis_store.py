@@ -13,7 +13,7 @@ from redis_servers import ENGINES, RedisServer, redis_server
 from sseal.clock import SystemClock
 from sseal.errors import TooLarge, Unavailable
 from sseal.storage.redis import Link
-from sseal.storage.redis.store import HEARTBEAT, RedisStore
+from sseal.storage.redis.store import HEARTBEAT_INTERVAL, RedisStore
 
 
 @dataclass
@@ -22,16 +22,16 @@ class Node:
 
     link: Link
     store: RedisStore
-    letters: list[bytes] = field(default_factory=list)
-    grew: int = 0
+    messages: list[bytes] = field(default_factory=list)
+    revocation_signals: int = 0
 
     def on_revocations(self) -> None:
         """Count."""
-        self.grew += 1
+        self.revocation_signals += 1
 
     def on_message(self, body: bytes) -> None:
         """Keep the message."""
-        self.letters.append(body)
+        self.messages.append(body)
 
 
 @dataclass
@@ -66,9 +66,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 async def nodes(server: RedisServer) -> AsyncIterator[Nodes]:
     """The server, empty, and whatever a test opened on it closed afterwards."""
     server.command("FLUSHALL")
-    world = Nodes(server)
-    yield world
-    for node in world.open:
+    nodes = Nodes(server)
+    yield nodes
+    for node in nodes.open:
         await node.store.close()
 
 
@@ -116,7 +116,7 @@ async def test_a_revocation_is_heard_of_by_all_nodes(nodes: Nodes) -> None:
     """Revocations are numbered, read in order, and all nodes are told (W17)."""
     one, two = await nodes.node("one"), await nodes.node("two")
     assert [await one.store.revoke(b"%d" % n, later()) for n in range(3)] == [1, 2, 3]
-    await until(lambda: one.grew == two.grew == 3)
+    await until(lambda: one.revocation_signals == two.revocation_signals == 3)
     assert await two.store.revocations(0) == [(1, b"0"), (2, b"1"), (3, b"2")]
     assert await two.store.revocations(2) == [(3, b"2")]
     assert await two.store.revocations(3) == []
@@ -142,8 +142,8 @@ async def test_mail_reaches_the_node_it_is_for(nodes: Nodes) -> None:
     assert await one.store.send("two", b"hello\x00\xff")
     assert await one.store.send("one", b"self")
     assert not await one.store.send("three", b"hello")
-    await until(lambda: one.letters and two.letters)
-    assert (one.letters, two.letters) == ([b"self"], [b"hello\x00\xff"])
+    await until(lambda: one.messages and two.messages)
+    assert (one.messages, two.messages) == ([b"self"], [b"hello\x00\xff"])
     with pytest.raises(TooLarge):
         await one.store.send("two", b"x" * (1024 * 1024 + 1))
 
@@ -154,11 +154,11 @@ async def test_nodes_are_those_that_show_signs_of_life(nodes: Nodes) -> None:
     assert set(await one.store.nodes()) == {"one", "two", "three"}
     await three.store.close()
     assert set(await one.store.nodes()) == {"one", "two"}
-    assert two.store._beating is not None
-    two.store._beating.cancel()  # as if it had been killed
+    assert two.store._heartbeat is not None
+    two.store._heartbeat.cancel()  # as if it had been killed
     beat = float(nodes.server.command("ZSCORE", "sseal:nodes", "two"))
     for silent, alive in ((2.0, {"one", "two"}), (3.0, {"one"})):
-        nodes.server.command("ZADD", "sseal:nodes", f"{beat - silent * HEARTBEAT:.3f}", "two")
+        nodes.server.command("ZADD", "sseal:nodes", f"{beat - silent * HEARTBEAT_INTERVAL:.3f}", "two")
         assert set(await one.store.nodes()) == alive
     assert not await one.store.send("two", b"hello")
 
@@ -189,26 +189,26 @@ async def test_a_log_that_began_anew_is_read_from_its_start(nodes: Nodes) -> Non
 
 async def test_every_beat_reads_the_revocations(nodes: Nodes, time_unit: float) -> None:
     """A signal that was lost is made up for by the next sign of life (W17)."""
-    one = await nodes.node("one", heartbeat=time_unit)
-    await until(lambda: one.grew >= 2)
+    one = await nodes.node("one", heartbeat_interval=time_unit)
+    await until(lambda: one.revocation_signals >= 2)
 
 
 async def test_a_dead_connection_for_messages_is_noticed(nodes: Nodes, time_unit: float) -> None:
     """A store alone on its server sees that nothing comes any more, though nobody has hung up."""
-    one = await nodes.node("one", heartbeat=time_unit)
-    assert one.link._wires is not None
-    messages = one.link._wires[2]
+    one = await nodes.node("one", heartbeat_interval=time_unit)
+    assert one.link._connections is not None
+    messages = one.link._connections.messages
     messages._tasks[0].cancel()  # nothing that arrives is read
-    await until(lambda: one.link._wires is not None and one.link._wires[2] is not messages)
+    await until(lambda: one.link._connections is not None and one.link._connections.messages is not messages)
     await until(lambda: one.store.lost_since is None)
     while not await one.store.send("one", b"hello"):  # its own signs of life may have come late
         await asyncio.sleep(0.01)
-    await until(lambda: one.letters == [b"hello"])
+    await until(lambda: one.messages == [b"hello"])
 
 
 async def test_a_server_that_became_a_replica_is_lost(nodes: Nodes, time_unit: float) -> None:
     """A store alone on its server sees at its next sign of life that it can write no more."""
-    one = await nodes.node("one", heartbeat=time_unit)
+    one = await nodes.node("one", heartbeat_interval=time_unit)
     nodes.server.command("REPLICAOF", "127.0.0.1", "1")
     try:
         await until(lambda: one.store.lost_since is not None)

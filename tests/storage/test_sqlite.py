@@ -330,7 +330,7 @@ async def test_one_page_looks_through_a_bounded_part_of_what_was_trimmed(opened:
     """With as many trimmed topics as are remembered and patterns that match none, in SQLite's own steps."""
     await opened(Retention(count=1))
     patterns = TopicSet.of(*(f"*/none{number}" for number in range(8)))
-    asked = history.Question(topics=patterns, after=0, upto=None, limit=500, since=NOTHING, now=10**15)
+    asked = history.HistoryQuery(topics=patterns, after=0, upto=None, limit=500, since=NOTHING, now=10**15)
     steps = 0
 
     def step() -> int:
@@ -358,7 +358,7 @@ async def test_a_hub_that_fell_behind_retention_learns_what_it_missed(
     broker, recorder = await opened(Retention(count=10))
     await broker.publish([make() for _ in range(50)])
     await eventually(lambda: broker.head == 50, "delivery")
-    assert recorder.misses == [40]
+    assert recorder.gaps == [40]
     assert recorder.offsets == list(range(41, 51))
     assert await broker.listen(["t"]) == 40
 
@@ -468,8 +468,8 @@ async def test_a_backup_restored_under_open_hubs_turns_them_all(path: Path, open
     await eventually(lambda: (one.head, other.head) == (10, 10), "delivery")
     await asyncio.to_thread(copy, f"{path}-backup", path)
     assert await one.newest() == 5
-    assert first.turns == 1
-    await eventually(lambda: second.turns >= 1 and one.lineage == other.lineage, "the same epoch everywhere")
+    assert first.epoch_changes == 1
+    await eventually(lambda: second.epoch_changes >= 1 and one.lineage == other.lineage, "the same epoch everywhere")
     assert one.lineage.resolve(Position(old, 5), 5).reason is None
     assert one.lineage.resolve(Position(old, 8), 5).reason == "other_epoch"
     assert await publish(other, 1) == [6]
@@ -735,7 +735,7 @@ async def test_a_file_that_goes_away_stops_publishing(path: Path, opened: Opener
         await broker._database.look()
     Path(f"{path}-away").rename(path)
     await eventually(lambda: broker.lost_since is None, "it is back")
-    assert recorder.returns == 1
+    assert recorder.reconnects == 1
     assert await publish(broker, 1) == [2]
     await eventually(lambda: recorder.offsets == [1, 2], "delivery")
 
@@ -753,7 +753,7 @@ async def test_nothing_is_delivered_before_what_must_come_first_has_gone_well(
         if failing:
             raise Unavailable("the revocations cannot be read")
 
-    monkeypatch.setattr(broker._tail, "_receiver", replace(broker._tail._receiver, on_reconnect=on_reconnect))
+    monkeypatch.setattr(recorder, "on_reconnect", on_reconnect)
     path.rename(f"{path}-away")
     await eventually(lambda: broker.lost_since is not None, "the loss is noticed")
     Path(f"{path}-away").rename(path)
@@ -781,7 +781,7 @@ async def test_events_the_hub_failed_to_take_are_missed_and_not_lost(
 
     monkeypatch.setattr(recorder, "on_entries", on_entries)
     await publish(broker, 1, data="bad")
-    await eventually(lambda: recorder.misses == [1], "the readers are told")
+    await eventually(lambda: recorder.gaps == [1], "the readers are told")
     await publish(broker, 1)
     await eventually(lambda: recorder.offsets == [2], "delivery")
 
@@ -807,7 +807,7 @@ async def test_a_writer_that_does_not_get_its_turn_says_so(
     path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A foreign program that holds the file locked makes publishing fail for now, and nothing is appended (W9)."""
-    monkeypatch.setattr(writer, "PATIENCE", 0.2)
+    monkeypatch.setattr(writer, "BEGIN_TIMEOUT", 0.2)
     broker, _ = await opened()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -826,7 +826,7 @@ async def test_a_deadline_tells_whether_the_event_may_be_there(
     """What had not begun is withdrawn; of the rest the outcome is unknown (W9)."""
     broker, _ = await opened()
     await publish(broker, 1)
-    monkeypatch.setattr(workers, "DEADLINE", 1.0)
+    monkeypatch.setattr(workers, "CALL_TIMEOUT", 1.0)
     busy, release = threading.Event(), threading.Event()
 
     def stuck(connection: sqlite3.Connection, items: Any) -> list[None]:
@@ -853,7 +853,7 @@ async def test_a_read_that_took_too_long_says_no_more_than_that(
 ) -> None:
     """There is nothing to repeat with a key, and no outcome to wonder about."""
     broker, _ = await opened()
-    monkeypatch.setattr(workers, "DEADLINE", 1.0)
+    monkeypatch.setattr(workers, "CALL_TIMEOUT", 1.0)
     release = threading.Event()
 
     def stuck(connection: sqlite3.Connection, items: Any) -> list[None]:
@@ -921,7 +921,7 @@ async def test_closing_does_not_hold_up_the_loop(opened: Opener) -> None:
 async def test_the_write_ahead_log_is_bounded(opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when a reader of another program has kept it from being written back."""
     monkeypatch.setattr(writer, "WAL_LIMIT", 100_000)
-    monkeypatch.setattr(writer, "LOOK_EVERY", 1)
+    monkeypatch.setattr(writer, "WAL_CHECK_COMMITS", 1)
     broker, _ = await opened()
     await publish(broker, 1)
     reader = sqlite3.connect(path, isolation_level=None)

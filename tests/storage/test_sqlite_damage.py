@@ -97,7 +97,7 @@ async def test_a_file_that_takes_no_heartbeat_is_lost(
     hub: Hub, tmp_path: Path, time_unit: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file spoilt at the same size is noticed by the next heartbeat, though nobody reads or writes anything."""
-    monkeypatch.setattr(watcher, "BEAT", time_unit)
+    monkeypatch.setattr(watcher, "HEARTBEAT_INTERVAL", time_unit)
     settle(tmp_path)
     stream = open_stream(hub.asgi, "/events", admin())
     await stream.opened()

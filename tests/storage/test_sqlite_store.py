@@ -14,7 +14,7 @@ import pytest
 
 from sseal.errors import InvalidInput, TooLarge, Unavailable
 from sseal.storage import Publication
-from sseal.storage.sqlite import Database, SqliteBroker, SqliteStore, messages, records
+from sseal.storage.sqlite import Database, SqliteBroker, SqliteStore, messages, records, revocations
 from sseal.storage.sqlite import broker as broker_module
 from sseal.subscription import TopicSet
 from sseal.testing import ManualClock
@@ -133,7 +133,7 @@ async def test_what_expired_is_swept_in_bounded_steps(
     opened: Opener, clock: ManualClock, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file does not grow with what is over, and no commit has to pay for all of it."""
-    monkeypatch.setattr(records, "STEP", 10)
+    monkeypatch.setattr(records, "SWEEP_STEP", 10)
     store, _ = await opened()
     await asyncio.gather(*(store.put(f"k{number}", b"v", T0 + 10) for number in range(25)))
     clock.advance(10)
@@ -162,9 +162,11 @@ async def test_every_node_hears_that_something_was_revoked(opened: Opener, clock
     """The signal comes by the same wake-up as events (W17)."""
     one, first = await opened("n1")
     _, second = await opened("n2")
-    before = (first.grew, second.grew)
+    before = (first.revocation_signals, second.revocation_signals)
     assert await one.revoke(b"a", T0 + 10) == 1
-    await eventually(lambda: first.grew > before[0] and second.grew > before[1], "both hear of it")
+    await eventually(
+        lambda: first.revocation_signals > before[0] and second.revocation_signals > before[1], "both hear of it"
+    )
     clock.advance(10)
     assert await one.revoke(b"b", T0 + 99) == 2
     assert await one.revocations(0) == [(2, b"b")]
@@ -174,7 +176,7 @@ async def test_every_node_hears_that_something_was_revoked(opened: Opener, clock
 
 async def test_a_long_log_of_revocations_is_read_in_pages(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, no single read takes longer than one may."""
-    monkeypatch.setattr(messages, "PAGE", 3)
+    monkeypatch.setattr(revocations, "PAGE", 3)
     store, _ = await opened()
     for number in range(8):
         await store.revoke(b"%d" % number, T0 + 99)
@@ -188,7 +190,7 @@ async def test_a_listener_that_fails_hears_again_until_it_has_heard(
 ) -> None:
     """A revocation counts as told only when the hub took it; until then the store counts as lost (W17)."""
     store, recorder = await opened()
-    await eventually(lambda: recorder.grew == 1, "the first look")
+    await eventually(lambda: recorder.revocation_signals == 1, "the first look")
     tries, failing = 0, True
 
     def grew() -> None:
@@ -244,7 +246,7 @@ async def test_mail_that_cannot_be_taken_out_of_the_file_stops_nothing(
     broker, store, recorder = SqliteBroker(database, clock), SqliteStore(database, clock), Recorder()
     await store.open("n", recorder)
     await broker.open(recorder)
-    collect, tries = messages.collect, 0
+    take_all, tries = messages._take_all, 0
 
     def full(*_: object) -> list[bytes]:
         nonlocal tries
@@ -253,7 +255,7 @@ async def test_mail_that_cannot_be_taken_out_of_the_file_stops_nothing(
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
 
-    monkeypatch.setattr(messages, "collect", full)
+    monkeypatch.setattr(messages, "_take_all", full)
     connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
     connection.execute("INSERT INTO mail (node, body, expires_at) VALUES ('n', X'6869', ?)", (int(T0 * 1e6) + 10**7,))
     connection.close()
@@ -262,12 +264,12 @@ async def test_mail_that_cannot_be_taken_out_of_the_file_stops_nothing(
         await eventually(lambda number=number: recorder.offsets[-1:] == [number], "delivery")
         await eventually(lambda number=number: tries >= number, "a try")
         assert store.lost_since is None
-    monkeypatch.setattr(messages, "collect", collect)
+    monkeypatch.setattr(messages, "_take_all", take_all)
     await broker.publish([Publication(topics=("t",), type="m", data="")])
     await eventually(
-        lambda: recorder.letters == [b"hi"], "with the next commit, at the latest a heartbeat, it is taken"
+        lambda: recorder.messages == [b"hi"], "with the next commit, at the latest a heartbeat, it is taken"
     )
-    assert (recorder.returns, store.lost_since) == (0, None)
+    assert (recorder.reconnects, store.lost_since) == (0, None)
     await broker.close()
     await store.close()
 
@@ -288,7 +290,7 @@ async def test_mail_that_makes_a_hub_fail_is_over_and_the_next_arrives(
     monkeypatch.setattr(recorder, "on_message", on_message)
     for body in (b"bad", b"good"):
         assert await other.send("n1", body)
-    await eventually(lambda: recorder.letters == [b"good"], "the next letter")
+    await eventually(lambda: recorder.messages == [b"good"], "the next letter")
 
 
 async def test_mail_arrives_once_in_order_at_the_node_it_is_for(path: Path) -> None:
@@ -298,9 +300,9 @@ async def test_mail_arrives_once_in_order_at_the_node_it_is_for(path: Path) -> N
             assert await nodes[0].ask("send_mail", node="node1", body=body) is True
         assert await nodes[0].ask("send_mail", node="node0", body="self") is True
         assert await nodes[0].ask("send_mail", node="nobody", body="lost") is False
-        assert await nodes[1].ask("letters", number=2) == ["one", "two"]
-        assert await nodes[0].ask("letters", number=1) == ["self"]
-        assert await nodes[2].ask("letters", number=0) == []
+        assert await nodes[1].ask("messages", number=2) == ["one", "two"]
+        assert await nodes[0].ask("messages", number=1) == ["self"]
+        assert await nodes[2].ask("messages", number=0) == []
     assert rows(path, "mail") == 0
 
 
@@ -312,7 +314,7 @@ async def test_unread_mail_is_bounded_and_expires(
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("INSERT INTO node VALUES ('gone', ?)", (int(T0 * 1e6),))
     connection.close()
-    monkeypatch.setattr(messages, "MAX_MAIL", 2)
+    monkeypatch.setattr(messages, "MAX_WAITING", 2)
     assert await store.send("gone", b"1")
     assert await store.send("gone", b"2")
     with pytest.raises(Unavailable) as caught:
@@ -414,7 +416,7 @@ async def test_a_node_that_reads_no_mail_keeps_none_from_the_others(
     opened: Opener, path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asks a hub that was killed a moment ago, again and again, does not part those that live."""
-    monkeypatch.setattr(messages, "MAX_MAIL", 2)
+    monkeypatch.setattr(messages, "MAX_WAITING", 2)
     store, _ = await opened("n1")
     _, recorder = await opened("n2")
     with closing(sqlite3.connect(path, timeout=5.0)) as connection, connection:
@@ -424,4 +426,4 @@ async def test_a_node_that_reads_no_mail_keeps_none_from_the_others(
     with pytest.raises(Unavailable):
         await store.send("killed", b"x")
     assert await store.send("n2", b"hello")
-    await eventually(lambda: recorder.letters == [b"hello"], "the letter")
+    await eventually(lambda: recorder.messages == [b"hello"], "the letter")

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from asgi.driver import T0, HandClock
 from sseal.errors import Unavailable
 from sseal.storage import MemoryStore
-from sseal.testing.conformance.nodes import Ear
+from sseal.testing.conformance.nodes import StoreRecorder
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ async def test_a_prolonged_record_outlives_its_first_end(store: MemoryStore, clo
 
 async def test_a_closed_store_signals_nothing(store: MemoryStore) -> None:
     """A hub that has gone is not called back."""
-    heard = Ear()
-    await store.open("node", heard)
+    recorder = StoreRecorder()
+    await store.open("node", recorder)
     await store.revoke(b"a", T0 + 99)
     await store.close()
     await store.revoke(b"b", T0 + 99)
-    assert heard.signals == 1
+    assert recorder.revocation_signals == 1
 
 
 class StoreAgainstDict(RuleBasedStateMachine):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseal.auth.identity import Identity
+from sseal.position import Position
 from sseal.stream.connection import Connection
 from sseal.stream.reasons import REASONS
 from sseal.stream.states import TABLE, Input, State
@@ -45,13 +46,25 @@ def test_a_closed_stream_stays_closed(events: list[Input]) -> None:
         assert (stream.state is State.CLOSED) == (Input.CLOSE in events[: events.index(event) + 1] or was_closed)
 
 
-@given(st.lists(st.sampled_from(list(Input))), st.integers(0, 9), st.integers(0, 9))
-def test_a_frame_is_wanted_iff_live_and_above_the_position(events: list[Input], position: int, offset: int) -> None:
-    """The hot loop's rule (W5)."""
+@given(st.lists(st.integers(0, 9)), st.integers(0, 9))
+def test_a_position_never_goes_back_when_there_is_nothing_to_read(offsets: list[int], position: int) -> None:
+    """Skipping takes a stream to the highest offset up to which nothing is left for it, and counts nothing."""
     stream = connection(position)
-    for event in events:
-        stream.apply(event)
-    assert stream.wants(offset) == (stream.state is State.LIVE and position < offset)
+    for offset in offsets:
+        stream.skip_to(offset)
+    assert stream.position == max([position, *offsets])
+    assert stream.delivered == 0
+
+
+def test_a_gap_that_is_owed_keeps_its_beginning_until_it_is_announced() -> None:
+    """What is lost twice before a reader has been told is one gap, from the first position on."""
+    stream = connection(5)
+    stream.miss("trimmed", Position("epoch000", 5), 7, from_oldest=False)
+    stream.miss("new_epoch", Position("epoch001", 7), 9, from_oldest=True)
+    assert (stream.gap, stream.presented, stream.position) == ("trimmed", Position("epoch000", 5), 9)
+    assert stream.from_oldest
+    stream.gap_announced()
+    assert (stream.gap, stream.presented) == (None, None)
 
 
 def test_every_reason_is_named_once_and_says_whether_to_come_back() -> None:

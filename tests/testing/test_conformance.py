@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from engines import SharedWorld
+from engines import SharedFixture
 from faulty_brokers import BROKER_FAULTS, MixesUpOffsets
 from faulty_stores import STORE_FAULTS
-from shared_memory import Hub, Node, Trunk
+from shared_memory import SharedBroker, SharedLog, SharedStore
 from sseal.errors import Conflict, Unavailable
 from sseal.storage import Retention
 from sseal.testing import BROKER_CHECKS, STORE_CHECKS, Check, ConformanceError
-from sseal.testing.conformance import fixture as waiting
+from sseal.testing.conformance import fixture
 
-Fault = type[Hub] | type[Trunk] | type[Node] | type[SharedWorld]
+Fault = type[SharedBroker] | type[SharedLog] | type[SharedStore] | type[SharedFixture]
 
 
-def faulty(fault: Fault, retention: Retention) -> SharedWorld:
-    """Return a world with a fault."""
-    if issubclass(fault, SharedWorld):
+def faulty(fault: Fault, retention: Retention) -> SharedFixture:
+    """Return a fixture with a fault."""
+    if issubclass(fault, SharedFixture):
         return fault(retention)
-    if issubclass(fault, Hub):
-        return SharedWorld(retention, hub=fault)
-    if issubclass(fault, Node):
-        return SharedWorld(retention, node=fault)
-    world = SharedWorld(retention)
-    world.trunk = fault(world.clock, retention)
-    return world
+    if issubclass(fault, SharedBroker):
+        return SharedFixture(retention, hub=fault)
+    if issubclass(fault, SharedStore):
+        return SharedFixture(retention, node=fault)
+    fixture = SharedFixture(retention)
+    fixture.shared = fault(fixture.clock, retention)
+    return fixture
 
 
 ALL = {**BROKER_CHECKS, **STORE_CHECKS}
@@ -36,7 +36,7 @@ PAIRS = [(fault, name) for fault, names in {**BROKER_FAULTS, **STORE_FAULTS}.ite
 @pytest.mark.parametrize(("fault", "name"), PAIRS, ids=lambda part: part if isinstance(part, str) else part.__name__)
 async def test_a_fault_is_found(fault: Fault, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that breaks a promise fails the check of this promise, and says so as an error of its own."""
-    monkeypatch.setattr(waiting, "PATIENCE", 0.1)
+    monkeypatch.setattr(fixture, "EVENTUALLY_TIMEOUT", 0.1)
     check = ALL[name]
     with pytest.raises((ConformanceError, Conflict, Unavailable)):
         await check(faulty(fault, check.retention))

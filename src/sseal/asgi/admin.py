@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -13,13 +13,12 @@ from ..auth.revocation import Revocation
 from ..clock import Clock
 from ..delivery.node import Node
 from ..delivery.node_rpc import NodeRpc
-from ..delivery.revocations import Revocations
 from ..errors import Forbidden, InvalidInput
 from ..hub_settings import HubSettings
 from .audit import who
 from .authentication import Authenticator
-from .bodies import ConnectionsAnswer, RevocationAnswer, RevocationBody, StatsAnswer, StreamAnswer
-from .node_commands import node_of
+from .bodies import ConnectionsAnswer, RevocationAnswer, RevocationBody, StatsAnswer
+from .node_commands import ConnectionsPage, node_of
 from .requests import HubRequest
 from .responses import JsonResponse
 
@@ -40,14 +39,12 @@ class AdminEndpoints:
         clock: Clock,
         node: Node,
         rpc: NodeRpc,
-        revocations: Revocations,
         authenticator: Authenticator,
     ) -> None:
         self._revocation_ttl = settings.revocation_ttl
         self._clock = clock
         self._node = node
         self._rpc = rpc
-        self._revocations = revocations
         self._authenticator = authenticator
 
     async def connections(self, request: HubRequest) -> JsonResponse:
@@ -99,12 +96,12 @@ class AdminEndpoints:
         :param subject: whose streams; None for everybody's.
         :param after: the last id of the page before.
         """
-        pages, silent = await self._rpc.ask_all("connections", subject=subject, after=after)
+        answers, silent = await self._rpc.ask_all("connections", subject=subject, after=after)
+        pages = msgspec.convert(answers, list[ConnectionsPage])
         # Nothing may be listed that lies behind what a page left out.
-        ends = [page["connections"][-1]["id"] for page in pages if page["more"]]
-        found = sorted((each for page in pages for each in page["connections"]), key=itemgetter("id"))
-        listed = [each for each in found if not ends or each["id"] <= min(ends)]
-        streams = msgspec.convert(listed, list[StreamAnswer])
+        ends = [page.connections[-1].id for page in pages if page.more]
+        found = sorted((each for page in pages for each in page.connections), key=attrgetter("id"))
+        streams = [each for each in found if not ends or each.id <= min(ends)]
         return ConnectionsAnswer(connections=streams, more=bool(ends), silent=silent)
 
     async def apply_revocation(self, admin: Identity, body: RevocationBody, address: str) -> RevocationAnswer:
@@ -127,7 +124,7 @@ class AdminEndpoints:
             revocation = Revocation(kind="subject", value=subject, issuer=issuer, at=now, expires_at=ends)
         ended = None  # until it is stored: then the answer is an error, and the action is in the log all the same
         try:
-            ended = await self._revocations.apply(revocation)
+            ended = await self._node.revocations.apply(revocation)
         finally:
             self._node.audit.emit(
                 "admin_revoked",

@@ -17,27 +17,22 @@ from ..auth.origin import OriginPolicy
 from ..auth.revocation import Revocation
 from ..clock import Clock
 from ..delivery.node import Node
-from ..delivery.quotas import Quotas
-from ..delivery.revocations import Revocations
+from ..delivery.throttling import Throttling
 from ..errors import CredentialExpired, CredentialInvalid, CredentialMissing, Forbidden, Unavailable
 from ..hub_settings import HubSettings
 from ..identity_sources.bearer import Bearer
 from ..identity_sources.sessions import LoginSessions
 from ..identity_sources.tickets import RedeemedTicket, SpentTicket, Tickets, VoidToken
-from ..limits import address_key
 from .audit import UnredactedQuery, redacted_path
 from .requests import HubRequest
 
 if TYPE_CHECKING:
     from ..identity_sources.accounts import Accounts
 
-__all__ = ["API", "FAILURES", "STREAM", "AuthResult", "Authenticate", "Authenticator"]
+__all__ = ["API", "STREAM", "AuthResult", "Authenticate", "Authenticator"]
 
 Authenticate = Callable[[HTTPConnection], Awaitable[Identity | None]]
 """The app's own authentication: an identity, or None when the request carries nothing it knows."""
-
-FAILURES: Final = "failed-credentials-per-address"
-"""The policy of refused credentials, whatever the endpoint."""
 
 STREAM: Final[frozenset[AuthMethod]] = frozenset(("bearer", "ticket", "resume", "cookie", "query", "custom"))
 """The auth methods good for opening a stream."""
@@ -70,8 +65,7 @@ class Authenticator:
         node: Node,
         policy: CredentialPolicy,
         origins: OriginPolicy,
-        quotas: Quotas,
-        revocations: Revocations,
+        throttling: Throttling,
         tickets: Tickets,
         sessions: LoginSessions,
         bearer: Bearer | None,
@@ -84,15 +78,13 @@ class Authenticator:
         self._settings = settings
         self._clock = clock
         self._node = node
-        self._quotas = quotas
-        self._revocations = revocations
+        self._throttling = throttling
         self._tickets = tickets
         self._sessions = sessions
         self._bearer = bearer
         self._accounts = accounts
         self._authenticate = authenticate
         self._redacted = redacted
-        self._failures_limit = settings.limits.failures_per_minute_per_address
 
     # -- who sent a request -------------------------------------------------------------------------------
 
@@ -104,7 +96,7 @@ class Authenticator:
         :raises Forbidden: an ambient credential from a page whose Origin does not count.
         :raises TooManyRequests: too many credentials from this address were refused; this one is not looked at.
         """
-        self._check_failures(request)
+        self._throttling.check_failed_credentials(request.address)
         credential = self.policy.find(auth_methods, request.raw_headers, request.query)
         try:
             identity = None if credential is None else await self._identity(credential, request)
@@ -156,7 +148,7 @@ class Authenticator:
 
         :raises TooManyRequests: too many of them were before; this one is not looked at.
         """
-        self._check_failures(request)
+        self._throttling.check_failed_credentials(request.address)
         try:
             yield
         except CredentialInvalid as error:
@@ -164,13 +156,8 @@ class Authenticator:
             raise
 
     def count_failure(self, request: HubRequest) -> None:
-        """Count one refused credential; where the server does not say who asks, nobody is to suffer for it."""
-        if request.address:
-            self._quotas.rates.hit(self._failures_limit, FAILURES, address_key(request.address))
-
-    def _check_failures(self, request: HubRequest) -> None:
-        if request.address:
-            self._quotas.check(FAILURES, self._failures_limit, address_key(request.address))
+        """Count one refused credential against the client's address."""
+        self._throttling.count_failed_credential(request.address)
 
     def _on_refused(self, error: CredentialInvalid, request: HubRequest) -> None:
         if not isinstance(error, CredentialExpired):  # what was good once is no guess
@@ -305,7 +292,9 @@ class Authenticator:
             # that may not have heard yet. Remembered for longer, it would be a way to fill every hub's memory.
             kept = max(settings.resume_ttl, 2 * settings.cut_off_after) if settings.cut_off_after else math.inf
             ends = min(identity.expires_at or math.inf, now + min(kept, settings.revocation_ttl))
-            await self._revocations.apply(Revocation(kind="family", value=identity.family, at=now, expires_at=ends))
+            await self._node.revocations.apply(
+                Revocation(kind="family", value=identity.family, at=now, expires_at=ends)
+            )
 
     # -- the rights of now --------------------------------------------------------------------------------
 

@@ -7,10 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from ..delivery.quotas import Quotas
+from ..delivery.throttling import Throttling
 from ..errors import CredentialInvalid, TooManyRequests, Unavailable
 from ..limits import WINDOW, Limits, address_key
-from .exact_counter import ExactCounter
 
 if TYPE_CHECKING:
     from ..identity_sources.accounts import Account, Accounts
@@ -41,15 +40,13 @@ class LoginThrottle:
     def __init__(
         self,
         accounts: Accounts,
-        quotas: Quotas,
-        counter: ExactCounter,
+        throttling: Throttling,
         limits: Limits,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._accounts = accounts
-        self._quotas = quotas
-        self._counter = counter
+        self._throttling = throttling
         self._limits = limits
         self._sleep = sleep
         self._slowed = 0  # logins that wait now
@@ -61,7 +58,7 @@ class LoginThrottle:
 
         :raises TooManyRequests: the address has failed too often, with this name or with any.
         """
-        attempt = _Attempt(self._quotas, self._counter, self._limits, address_key(address), username[:256])
+        attempt = _Attempt(self._throttling, self._limits, address_key(address), username[:256])
         try:
             failures = await attempt.begin()
             if not attempt.under_attack:
@@ -102,9 +99,8 @@ class _Attempt:
     :ivar under_attack: whether its name has failed so often from anywhere that it is slowed down.
     """
 
-    def __init__(self, quotas: Quotas, counter: ExactCounter, limits: Limits, address: str, name: str) -> None:
-        self._quotas = quotas
-        self._counter = counter
+    def __init__(self, throttling: Throttling, limits: Limits, address: str, name: str) -> None:
+        self._throttling = throttling
         self._per_user = limits.logins_per_minute_per_user
         # Where the server does not say who asks, one bound for everybody would let one lock out all.
         self._bounds = [
@@ -127,7 +123,7 @@ class _Attempt:
         """
         for bound, names in self._bounds:
             self._here.append((bound, names))
-            if not self._quotas.rates.hit(bound, *names):
+            if not self._throttling.rates.hit(bound, *names):
                 raise self._exceeded(bound, names)
         failures = 0
         for bound, names in self._bounds:
@@ -142,19 +138,19 @@ class _Attempt:
     async def take_back(self) -> None:
         """Count it no more."""
         for bound, names in self._here:
-            self._quotas.rates.hit(bound, *names, by=-1)
+            self._throttling.rates.hit(bound, *names, by=-1)
         try:
             for names in self._counted:
-                await self._counter.count(*names, by=-1)
+                await self._throttling.count("\0".join(names), WINDOW, -1)
         except Unavailable as error:  # the login was what it was; the count ends with its minute
             logger.warning("a login stays counted as failed: %s", error)
 
     async def _count(self, names: tuple[str, ...]) -> int:
-        number = await self._counter.count(*names)
+        number = await self._throttling.count("\0".join(names), WINDOW)
         self._counted.append(names)
         return number
 
     def _exceeded(self, bound: int, names: tuple[str, ...]) -> TooManyRequests:
-        error = self._quotas.exceeded(names[0], bound)
+        error = self._throttling.exceeded(names[0], bound)
         error.retry_after = WINDOW  # from the first failure on, which may be of this second
         return error

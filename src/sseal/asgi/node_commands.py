@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 
@@ -19,7 +19,7 @@ from ..stream import reasons
 from ..stream.connection import Connection
 from .bodies import StreamAnswer
 
-__all__ = ["PAGE", "NodeCommands", "node_of"]
+__all__ = ["PAGE", "ConnectionsPage", "NodeCommands", "node_of"]
 
 PAGE: Final = 500
 """Streams of one answer."""
@@ -40,6 +40,13 @@ def node_of(connection_id: str) -> str:
     return match[1]
 
 
+class ConnectionsPage(msgspec.Struct, frozen=True):
+    """Open streams of one hub, by id; ``more`` when that is not all."""
+
+    connections: list[StreamAnswer]
+    more: bool
+
+
 class NodeCommands:
     """The commands of one hub; makes itself known to the other hubs."""
 
@@ -57,7 +64,7 @@ class NodeCommands:
             "supersede": self.supersede,
         }
 
-    async def connections(self, args: Mapping[str, object]) -> dict[str, Any]:
+    async def connections(self, args: Mapping[str, object]) -> dict[str, object]:
         """List open streams by id, of one subject or all, after an id: ``{"connections", "more"}``."""
         subject, after = args.get("subject"), str(args.get("after") or "")
         streams = sorted(
@@ -65,7 +72,7 @@ class NodeCommands:
             for key, connection in self._node.connections.items()
             if key > after and subject in (None, connection.subscription.identity.subject)
         )
-        found: list[dict[str, Any]] = []
+        found: list[dict[str, object]] = []
         size = 0
         for _, connection in streams[:PAGE]:
             described = self._describe(connection)
@@ -85,7 +92,7 @@ class NodeCommands:
         if connection is not None:
             self._node.close(connection, reasons.REPLACED)
 
-    async def refresh(self, args: Mapping[str, object]) -> dict[str, Any]:
+    async def refresh(self, args: Mapping[str, object]) -> dict[str, object]:
         """Extend a live stream with a fresh identity of the same subject, with the rights of now (W21)."""
         connection = self._stream(args)
         fresh = msgspec.convert(args["identity"], Identity)
@@ -112,7 +119,7 @@ class NodeCommands:
             raise NotFound("there is no such stream")
         return connection
 
-    def _describe(self, connection: Connection) -> dict[str, Any]:
+    def _describe(self, connection: Connection) -> dict[str, object]:
         identity = connection.subscription.identity
         described = StreamAnswer(
             id=connection.id,
@@ -129,4 +136,4 @@ class NodeCommands:
             seconds=round(self._clock.monotonic() - connection.opened_at, 3),
             expires_at=identity.expires_at,
         )
-        return cast("dict[str, Any]", msgspec.to_builtins(described))
+        return cast("dict[str, object]", msgspec.to_builtins(described))

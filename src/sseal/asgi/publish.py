@@ -10,7 +10,7 @@ import msgspec
 from ..auth.identity import Identity
 from ..clock import Clock
 from ..delivery.node import Node
-from ..delivery.quotas import Quotas
+from ..delivery.throttling import Throttling
 from ..errors import Forbidden, InvalidInput, TooLarge
 from ..limits import Limits
 from ..publisher import EventBody, body_to_draft, publication
@@ -31,12 +31,12 @@ class PublishEndpoints:
     """The endpoints that put events into the log; each request whole or not at all."""
 
     def __init__(
-        self, *, limits: Limits, clock: Clock, node: Node, quotas: Quotas, authenticator: Authenticator
+        self, *, limits: Limits, clock: Clock, node: Node, throttling: Throttling, authenticator: Authenticator
     ) -> None:
         self._limits = limits
         self._clock = clock
         self._node = node
-        self._quotas = quotas
+        self._throttling = throttling
         self._authenticator = authenticator
 
     async def events(self, request: HubRequest) -> JsonResponse:
@@ -102,7 +102,5 @@ class PublishEndpoints:
         refused = [topic for topic in topics if not any(pattern.matches(topic) for pattern in granted)]
         if refused:
             raise Forbidden("not allowed to publish to: " + ", ".join(refused), refused=refused, code="topic_refused")
-        rate = self._limits.publishes_per_minute_per_subject
-        who = (identity.issuer, str(identity.subject))
-        self._quotas.spend("publishes-per-subject", rate, *who, by=len(publications))
+        self._throttling.publish(identity, len(publications))
         return [str(position) for position in await self._node.publish(publications, wait=False)]

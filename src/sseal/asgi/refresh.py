@@ -8,8 +8,7 @@ import msgspec
 
 from ..auth.identity import Identity
 from ..delivery.node_rpc import NodeRpc
-from ..delivery.quotas import Quotas
-from ..limits import Limits
+from ..delivery.throttling import Throttling
 from .authentication import Authenticator
 from .bodies import RefreshAnswer, RefreshBody
 from .node_commands import node_of
@@ -26,9 +25,8 @@ _REFRESH: Final = msgspec.json.Decoder(RefreshBody)
 class RefreshEndpoint:
     """Extends streams, on whatever hub they are (W42)."""
 
-    def __init__(self, *, limits: Limits, quotas: Quotas, rpc: NodeRpc, authenticator: Authenticator) -> None:
-        self._rate = limits.tickets_per_minute_per_subject
-        self._quotas = quotas
+    def __init__(self, *, throttling: Throttling, rpc: NodeRpc, authenticator: Authenticator) -> None:
+        self._throttling = throttling
         self._rpc = rpc
         self._authenticator = authenticator
 
@@ -44,8 +42,8 @@ class RefreshEndpoint:
         :raises Forbidden: it is somebody else's.
         :raises TooManyRequests: this subject has refreshed too often in a minute.
         """
-        self._quotas.spend("refreshes-per-subject", self._rate, fresh.issuer, str(fresh.subject))
+        self._throttling.refresh(fresh)
         answer = await self._rpc.call(
             node_of(body.connection), "refresh", connection=body.connection, identity=msgspec.to_builtins(fresh)
         )
-        return RefreshAnswer(expires_at=answer["expires_at"])
+        return msgspec.convert(answer, RefreshAnswer)

@@ -12,15 +12,13 @@ from ..auth.identity import Identity
 from ..auth.revocation import Revocation
 from ..clock import Clock
 from ..delivery.node import Node
-from ..delivery.quotas import Quotas
-from ..delivery.revocations import Revocations
+from ..delivery.throttling import Throttling
 from ..errors import CredentialMissing
 from ..hub_settings import HubSettings
 from ..identity_sources.sessions import LoginSessions
 from .audit import who
 from .authentication import Authenticator
 from .bodies import SessionAnswer, SessionBody
-from .exact_counter import ExactCounter
 from .requests import HubRequest
 from .responses import JsonResponse
 from .session_cookie import SessionCookie
@@ -43,18 +41,13 @@ class Sessions:
         settings: HubSettings,
         clock: Clock,
         node: Node,
-        quotas: Quotas,
-        counter: ExactCounter,
-        revocations: Revocations,
+        throttling: Throttling,
         sessions: LoginSessions,
     ) -> None:
         self._ttl = settings.session_ttl
-        self._rate = settings.limits.sessions_per_minute_per_subject
         self._clock = clock
         self._node = node
-        self._quotas = quotas
-        self._counter = counter
-        self._revocations = revocations
+        self._throttling = throttling
         self._sessions = sessions
         self._audit: Audit = node.audit
 
@@ -66,7 +59,7 @@ class Sessions:
         :param address: where the request came from, for the audit log.
         :raises TooManyRequests: this subject has opened too many in a minute, at all hubs together.
         """
-        await self._check_rate(identity)
+        await self._throttling.session(identity)
         chain = None if replaced is None else await self._rotate(replaced, identity, address)
         token, derived = await self._sessions.open(identity, chain)
         self._audit.emit("session_opened", **who(identity), address=address)
@@ -80,18 +73,12 @@ class Sessions:
         # No session outlives its opening by more than session_ttl, and so nothing that came of this login lives
         # longer from now. Revoked first, deleted after: if the store fails in between, it is over all the same.
         now = self._clock.wall()
-        await self._revocations.apply(
+        await self._node.revocations.apply(
             Revocation(kind="token", value=identity.token_id, at=now, expires_at=now + self._ttl)
         )
         await self._sessions.close(token)
         self._audit.emit("session_closed", subject=identity.subject, issuer=identity.issuer, address=address)
         return True
-
-    async def _check_rate(self, identity: Identity) -> None:
-        names = (identity.issuer, str(identity.subject))
-        self._quotas.spend("sessions-per-subject", self._rate, *names)
-        if self._rate and await self._counter.count("session", *names) > self._rate:
-            raise self._quotas.exceeded("sessions-per-subject", self._rate)
 
     async def _rotate(self, token: str, identity: Identity, address: str) -> str | None:
         """End the session of a cookie that is about to be replaced (W12); return the login it goes on with.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Send
 
-from ..stream.connection import Connection, Owner
+from ..stream.connection import Connection, SinkOwner
 
 __all__ = ["PlainSink"]
 
@@ -21,17 +21,17 @@ class PlainSink:
     """
 
     def __init__(
-        self, first: bytes, owner: Owner, connection: Connection, *, cut: Callable[[], None] | None = None
+        self, first: bytes, owner: SinkOwner, connection: Connection, *, cut: Callable[[], None] | None = None
     ) -> None:
-        self._chunks = [first] if first else []
-        self._size = len(first)
+        self._chunks = [first] if first else []  # taken, and not yet given to ``send``
+        self._size = len(first)  # bytes taken that ``send`` has not returned for
         self._owner = owner
         self._cut = cut
         self._connection = connection
-        self._closing = False
-        self._dead = False
-        self._wake: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[object] | None = None
+        self._closing = False  # nothing more is taken; what was taken is still sent
+        self._dead = False  # nothing is sent any more
+        self._wake: asyncio.Future[None] | None = None  # what the sending task waits for while it has nothing to send
+        self._task: asyncio.Task[object] | None = None  # that task: the request's own
 
     chunked = False
     clear = False
@@ -80,7 +80,7 @@ class PlainSink:
         self._task = asyncio.current_task()
         listener = asyncio.create_task(self._listen(receive))
         try:
-            await self._pump(send)
+            await self._send_chunks(send)
         except asyncio.CancelledError:
             if not self._dead or self._task is None:
                 raise
@@ -90,7 +90,7 @@ class PlainSink:
             listener.cancel()
             self._task = None
 
-    async def _pump(self, send: Send) -> None:
+    async def _send_chunks(self, send: Send) -> None:
         while not self._dead:
             if self._chunks:
                 data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -98,7 +98,7 @@ class PlainSink:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 self._size -= len(data)
                 if not self._size and not self._closing:
-                    self._owner.pump(self._connection)
+                    self._owner.on_drained(self._connection)
             elif self._closing:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
@@ -112,7 +112,7 @@ class PlainSink:
         while (await receive())["type"] != "http.disconnect":
             pass
         if not self._dead:
-            self._owner.gone(self._connection)
+            self._owner.on_disconnect(self._connection)
             self.abort()
 
     def _wake_up(self) -> None:

@@ -11,7 +11,7 @@ from ..audit import Audit
 from ..auth.identity import Grants, Identity, minter
 from ..authorizer import Authorizer
 from ..clock import Clock
-from ..delivery.quotas import Quotas
+from ..delivery.throttling import Throttling
 from ..errors import Forbidden, InvalidInput
 from ..hub_settings import HubSettings
 from ..identity_sources.tickets import Tickets
@@ -38,7 +38,7 @@ class TicketEndpoint:
         settings: HubSettings,
         clock: Clock,
         audit: Audit,
-        quotas: Quotas,
+        throttling: Throttling,
         authorizer: Authorizer,
         tickets: Tickets,
         authenticator: Authenticator,
@@ -46,7 +46,7 @@ class TicketEndpoint:
         self._settings = settings
         self._clock = clock
         self._audit = audit
-        self._quotas = quotas
+        self._throttling = throttling
         self._authorizer = authorizer
         self._tickets = tickets
         self._authenticator = authenticator
@@ -85,8 +85,7 @@ class TicketEndpoint:
         if body.subject is not UNSET or body.grants is not UNSET:
             admin, identity = identity, self._on_behalf(identity, body, topics)
         else:
-            rate = self._settings.limits.tickets_per_minute_per_subject
-            self._quotas.spend("tickets-per-subject", rate, identity.issuer, str(identity.subject))
+            self._throttling.ticket(identity)
         subscription = await self._authorizer.subscribe(identity, topics, self._clock.wall())
         names = list(subscription.topics.names)
         ticket = await self._tickets.issue(identity, names, origin)

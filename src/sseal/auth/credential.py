@@ -17,8 +17,6 @@ AUTH_METHODS: Final[tuple[AuthMethod, ...]] = ("bearer", "ticket", "resume", "co
 """All ways in, in the order in which they are looked for."""
 
 _RESUME = re.compile(r"([a-z2-7]{26})_([a-z0-9]{8}-[0-9]{1,16})", re.ASCII)
-MAX_CREDENTIAL: Final = 8192
-"""Characters of a credential that are looked at; HTTP servers rarely take longer header lines."""
 
 
 @dataclass(frozen=True, slots=True)

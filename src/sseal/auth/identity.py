@@ -134,7 +134,3 @@ class Identity:
     def expired(self, now: float) -> bool:
         """Tell whether the time is over at ``now`` (Unix seconds)."""
         return self.expires_at is not None and now >= self.expires_at
-
-    def may_publish(self, topic: str) -> bool:
-        """Tell whether this identity may publish to an exact topic."""
-        return any(pattern.matches(topic) for pattern in self.grants.bound("publish", self.subject))

@@ -13,9 +13,9 @@ from ..storage import CANARY_ROOT, Broker, Publication
 
 __all__ = ["Canary"]
 
-REST: Final = 1.0
+CANARY_INTERVAL: Final = 1.0
 """Seconds for which one canary answers every asker: `/readyz` is open to all and must not fill the log."""
-PATIENCE: Final = 2.0
+CANARY_TIMEOUT: Final = 2.0
 """Seconds a canary may take before the hub counts as not ready."""
 
 
@@ -25,7 +25,7 @@ class Canary:
     :param broker: the log.
     :param node: the hub's name; each hub has a canary of its own.
     :param head: returns the offset up to which the hub was handed the log.
-    :ivar topic: where it flies.
+    :ivar topic: where it is published.
     """
 
     def __init__(self, broker: Broker, clock: Clock, node: str, head: Callable[[], int]) -> None:
@@ -34,9 +34,9 @@ class Canary:
         self._clock = clock
         self._head = head
         self._last: tuple[float, float] | None = None  # when it came back, and how long it took
-        self._lost: float | None = None
-        self._turn = asyncio.Lock()
-        self._awaited: dict[int, asyncio.Future[None]] = {}
+        self._lost: float | None = None  # Unix seconds at which the first one was missed; None while they come back
+        self._turn = asyncio.Lock()  # one is under way at a time
+        self._awaited: dict[int, asyncio.Future[None]] = {}  # done when the log hands out this offset
 
     async def probe(self) -> float:
         """Send one event through the log and back; return how long it took, in seconds.
@@ -44,10 +44,10 @@ class Canary:
         :raises Unavailable: it has not come back in time; says since when none has.
         """
         start = self._clock.monotonic()
-        if self._last is not None and start - self._last[0] < REST:
+        if self._last is not None and start - self._last[0] < CANARY_INTERVAL:
             return self._last[1]
         try:
-            async with self._turn, asyncio.timeout(PATIENCE):
+            async with self._turn, asyncio.timeout(CANARY_TIMEOUT):
                 if self._last is not None and self._last[0] >= start:
                     return self._last[1]  # somebody else's came back while we waited
                 await self._there_and_back()

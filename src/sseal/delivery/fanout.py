@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from ..clock import Clock
@@ -15,11 +15,13 @@ from ..storage import Broker
 from ..stream.connection import HIGH_WATER, Connection
 from ..stream.states import State
 from .page_cache import BATCH_COUNT, BATCH_SIZE
+from .replay import Replay
+from .slow_readers import SlowReaders
 from .stats import Stats
 from .topic_index import Group, TopicIndex
 from .window import Frame, Framer
 
-__all__ = ["SLICE", "FanOut"]
+__all__ = ["FanOut"]
 
 SLICE: Final = 0.002
 """Seconds of fan-out before other callbacks get their turn (10,000 writes in one go block 0.12 s)."""
@@ -45,8 +47,8 @@ class FanOut:
 
     :param broker: the log, for its time.
     :param index: which streams read what.
-    :param stall: called with a stream whose sink has passed the high-water mark.
-    :param recover: called when a batch could not be written to its end.
+    :param slow_readers: told of a stream whose sink has passed the high-water mark.
+    :param replay: restarts all live streams when a batch could not be written to its end.
     """
 
     def __init__(
@@ -56,21 +58,20 @@ class FanOut:
         settings: HubSettings,
         index: TopicIndex,
         stats: Stats,
-        *,
-        stall: Callable[[Connection], None],
-        recover: Callable[[], None],
+        slow_readers: SlowReaders,
+        replay: Replay,
     ) -> None:
         self._broker = broker
         self._clock = clock
         self._settings = settings
         self._index = index
         self._stats = stats
-        self._stall = stall
-        self._recover = recover
-        self._pending: list[Frame] = []
-        self._writing: Iterator[None] | None = None
-        self._handle: asyncio.Handle | None = None
-        self._room = asyncio.Event()
+        self._slow_readers = slow_readers
+        self._replay = replay
+        self._pending: list[Frame] = []  # not yet part of a batch
+        self._writing: Iterator[None] | None = None  # the batch that is being written, one step for each slice
+        self._handle: asyncio.Handle | None = None  # of the next slice
+        self._room = asyncio.Event()  # set unless publishers have to wait
 
     def start(self) -> None:
         """Begin, in the running event loop."""
@@ -136,7 +137,7 @@ class FanOut:
         except Exception:
             logger.exception("a fan-out failed; every stream reads on from where it was")
             self._writing = None
-            self._recover()
+            self._replay.restart_live()
         if self._writing is None and not self._room.is_set() and not self.overloaded:
             self._room.set()
         if self._writing is not None or self._pending:
@@ -194,10 +195,10 @@ class FanOut:
     def _write_batch(self, batch: list[Frame]) -> Iterator[None]:
         """Write a batch to every LIVE stream that reads it; yields at the end of each slice.
 
-        This is the hot loop: what can be decided per run is decided outside of it, and the rule of
-        `Connection.wants` is spelled out in it (W5).
+        This is the hot loop: what can be decided per run is decided outside of it, and `Connection.written` is
+        spelled out in it. It writes to a stream iff that is LIVE and its position is below the frame's offset (W5).
         """
-        stats, live = self._stats, State.LIVE
+        stats, slow_readers, live = self._stats, self._slow_readers, State.LIVE
         written = 0
         end = self._slice_end()
         for run in self._runs(batch):
@@ -228,7 +229,7 @@ class FanOut:
                     stats.delivered -= count - len(rest)
                 connection.position = last  # not before: what cannot be encoded is read again
                 if not sink.clear and sink.buffered > HIGH_WATER:
-                    self._stall(connection)
+                    slow_readers.on_full(connection)
                 written += 1
                 if not written % CHECK_EVERY and time.perf_counter() > end:
                     yield

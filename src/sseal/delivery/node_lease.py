@@ -10,11 +10,11 @@ from ..clock import Clock
 from ..errors import Unavailable
 from ..storage.store import Store
 
-__all__ = ["BEAT", "LEASE", "Lease"]
+__all__ = ["LEASE_TIMEOUT", "RENEW_INTERVAL", "Lease"]
 
-LEASE: Final = 15.0
+LEASE_TIMEOUT: Final = 15.0
 """Seconds after its last sign of life for which a hub is taken to live: two may be late."""
-BEAT: Final = 5.0
+RENEW_INTERVAL: Final = 5.0
 """Seconds between two signs of life."""
 STEP: Final = 1_000
 """Entries that are put in or taken out at once: a millisecond or two of a store."""
@@ -28,14 +28,22 @@ class Lease:
     :param owner: names this process and no other one, before or after it.
     """
 
-    def __init__(self, store: Store, owner: str, clock: Clock, *, seconds: float = LEASE, beat: float = BEAT) -> None:
+    def __init__(
+        self,
+        store: Store,
+        owner: str,
+        clock: Clock,
+        *,
+        seconds: float = LEASE_TIMEOUT,
+        interval: float = RENEW_INTERVAL,
+    ) -> None:
         self.owner = owner
         self._store = store
         self._clock = clock
         self._seconds = seconds
-        self._beat = beat
-        self._wanted: dict[tuple[str, str], bytes] = {}
-        self._changes: dict[tuple[str, str], bytes | None] = {}
+        self._interval = interval
+        self._wanted: dict[tuple[str, str], bytes] = {}  # (set, id) → value: what this hub is to hold
+        self._changes: dict[tuple[str, str], bytes | None] = {}  # what the store is to be told; None: taken out
         self._renewed: float | None = None  # Clock.monotonic of the last sign of life; None: no lease is held
 
     def put(self, name: str, id: str, value: bytes = b"") -> None:  # noqa: A002 - what it is
@@ -82,7 +90,7 @@ class Lease:
 
     async def _renew_if_due(self) -> None:
         now = self._clock.monotonic()
-        if self._renewed is not None and now - self._renewed < self._beat:
+        if self._renewed is not None and now - self._renewed < self._interval:
             return
         if not await self._store.renew(self.owner, self._seconds):
             if self._renewed is not None:

@@ -1,4 +1,4 @@
-"""Commands from one hub to another, over the mail of their store, and the answers (W42)."""
+"""Commands from one hub to another, as messages through their store, and the answers (W42)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from ..errors import CredentialExpired, CredentialInvalid, Forbidden, InvalidInput, NotFound, SsealError, Unavailable
+from ..position import EPOCH_ALPHABET
 from ..storage.store import Store
 
-__all__ = ["Handler", "NodeRpc"]
+__all__ = ["Handler", "NodeRpc", "new_node_id"]
 
-PATIENCE: Final = 1.0
+CALL_TIMEOUT: Final = 1.0
 """Seconds in which a node has to answer (W42)."""
 MAX_OPEN: Final = 1_000
 """Commands under way at once, each way: a hub that cannot keep up refuses more."""
 
-Handler = Callable[[Mapping[str, Any]], Awaitable[Any]]
+Handler = Callable[[Mapping[str, object]], Awaitable[object]]
 """Carries out one kind of command; what it returns, or the `SsealError` it raises, goes back to the asker."""
 
 logger = logging.getLogger("sseal.cluster")
@@ -36,13 +37,18 @@ class _Command(msgspec.Struct, frozen=True, tag=True):
     id: str
     sender: str
     verb: str
-    args: dict[str, Any]
+    args: dict[str, object]
 
 
 class _Answer(msgspec.Struct, frozen=True, tag=True):
     id: str
-    result: Any = None
+    result: object = None
     fault: _Fault | None = None
+
+
+def new_node_id() -> str:
+    """Return a name for a node: eight characters, chosen at random."""
+    return "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
 
 
 _decode = msgspec.json.Decoder(_Command | _Answer).decode
@@ -51,7 +57,7 @@ _decode = msgspec.json.Decoder(_Command | _Answer).decode
 class NodeRpc:
     """All hubs on one store, seen from one of them.
 
-    :param store: carries the mail.
+    :param store: carries the messages.
     :param node_id: the name of this node.
     :ivar handlers: what this hub does on command, by verb.
     """
@@ -60,8 +66,8 @@ class NodeRpc:
         self._store = store
         self.node_id = node_id
         self.handlers: dict[str, Handler] = {}
-        self._asked: dict[str, asyncio.Future[Any]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: dict[str, asyncio.Future[_Answer]] = {}  # calls that wait for their answer, by their id
+        self._tasks: set[asyncio.Task[None]] = set()  # commands that are carried out or sent
 
     def on_message(self, body: bytes) -> None:
         """Take a message from another hub; what is none is dropped with a word in the log."""
@@ -77,7 +83,7 @@ class NodeRpc:
         elif len(self._tasks) < MAX_OPEN:
             self._spawn(self._handle(message))
 
-    async def call(self, node: str, verb: str, **args: Any) -> Any:
+    async def call(self, node: str, verb: str, **args: object) -> object:
         """Have a node do something, this one included; return its answer.
 
         :raises NotFound: there is no such node.
@@ -89,10 +95,10 @@ class NodeRpc:
         if len(self._asked) >= MAX_OPEN:
             raise Unavailable("too many commands to other hubs are under way", code="busy")
         command = _Command(secrets.token_hex(8), self.node_id, verb, args)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._asked[command.id] = future
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(CALL_TIMEOUT):
                 if not await self._store.send(node, msgspec.json.encode(command)):
                     raise NotFound("there is no such node")
                 answer = await future
@@ -104,7 +110,7 @@ class NodeRpc:
             raise _error(answer.fault)
         return answer.result
 
-    async def ask_all(self, verb: str, **args: Any) -> tuple[list[Any], list[str]]:
+    async def ask_all(self, verb: str, **args: object) -> tuple[list[object], list[str]]:
         """Have every node do something; return the answers, and the nodes that gave none."""
         nodes = {*await self._store.nodes(), self.node_id}
         answers = await asyncio.gather(*(self.call(node, verb, **args) for node in nodes), return_exceptions=True)
@@ -116,12 +122,12 @@ class NodeRpc:
                 raise answer
         return [answer for answer in answers if not isinstance(answer, BaseException)], sorted(silent)
 
-    def cast(self, node: str, verb: str, **args: Any) -> None:
+    def cast(self, node: str, verb: str, **args: object) -> None:
         """Have a node do something, without waiting for it and without being told whether it did."""
         if len(self._tasks) < MAX_OPEN:
             self._spawn(self._cast(node, _Command("", self.node_id, verb, args)))
 
-    async def broadcast(self, verb: str, **args: Any) -> None:
+    async def broadcast(self, verb: str, **args: object) -> None:
         """Have all other nodes do something, without writing to the store; whoever is not reached is not."""
         await self._store.broadcast(msgspec.json.encode(_Command("", self.node_id, verb, args)))
 

@@ -15,29 +15,32 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
+from ..audit import Audit
+from ..auth.identity import Identity
 from ..auth.revocation import Revocation, RevocationSet
 from ..clock import Clock
-from ..errors import SsealError, Unavailable
+from ..errors import CredentialInvalid, SsealError, Unavailable
 from ..storage.store import Store
-from .node import Node
+from ..stream import reasons
 from .node_rpc import NodeRpc
+from .open_streams import OpenStreams
 
 __all__ = ["Revocations"]
 
-DEAF_REST: Final = 0.5
+READ_RETRY_INTERVAL: Final = 0.5
 """Seconds between two attempts to read revocations that cannot be read."""
-WRITE_REST: Final = (0.25, 5.0)
+WRITE_BACK_INTERVALS: Final = (0.25, 5.0)
 """Seconds between two attempts to write revocations back, the first and the longest; each is jittered by half."""
-HOLD: Final = 30.0
+CLAIM_TIMEOUT: Final = 30.0
 """Seconds for which one hub alone writes back; then it is taken for dead."""
-AT_ONCE: Final = 50
+WRITES_AT_ONCE: Final = 50
 """Revocations written back at the same time: they share commits and leave room for others."""
-MARGIN: Final = 5.0
+CLOCK_MARGIN: Final = 5.0
 """Seconds before its end from which on an entry may be gone from the log: clocks differ."""
 _CLAIM: Final = "revocations/write-back"
 
@@ -47,25 +50,62 @@ logger = logging.getLogger("sseal.delivery")
 
 
 class Revocations:
-    """One hub's part in the revocation log.
+    """What is revoked, as one hub knows it, and this hub's part in the revocation log of all.
 
     :param store: holds the log.
-    :param node: what ends streams, and keeps the set that everybody is checked against.
-    :param cluster: the other hubs.
+    :param rpc: reaches the other hubs when the log cannot be written.
+    :param streams: the open streams, which a revocation ends.
+    :param audit: told of each revocation that is applied.
+    :ivar stale_since: since when (``Clock.monotonic``) the log cannot be read; None while it can.
+    :ivar audited: whether what is applied is told to the audit; what is read at the start was told before.
     """
 
-    def __init__(self, store: Store, clock: Clock, node: Node, rpc: NodeRpc) -> None:
+    def __init__(self, store: Store, rpc: NodeRpc, streams: OpenStreams, clock: Clock, audit: Audit) -> None:
+        self.stale_since: float | None = None
+        self.audited = False
         self._store = store
-        self._clock = clock
-        self._node = node
         self._rpc = rpc
-        self._reading = asyncio.Lock()
+        self._streams = streams
+        self._clock = clock
+        self._audit = audit
+        self._in_force = RevocationSet()
+        self._reading = asyncio.Lock()  # the log is read by one at a time
         self._last: tuple[int, bytes, float] | None = None  # the newest entry read, and when it ends
-        self._seen = 0
-        self._grew_again = False
-        self._catching: asyncio.Task[None] | None = None
-        self._writing: asyncio.Task[None] | None = None
-        rpc.handlers["revoked"] = self._told
+        self._seen = 0  # number of the newest entry read
+        self._grew_again = False  # the log grew while it was read
+        self._catching_up: asyncio.Task[None] | None = None
+        self._writing_back: asyncio.Task[None] | None = None
+        rpc.handlers["revoked"] = self._on_revoked
+
+    def __len__(self) -> int:
+        """Count what is in force or not yet pruned."""
+        return len(self._in_force)
+
+    def entries(self) -> Iterator[Revocation]:
+        """Yield what is in force."""
+        return self._in_force.entries()
+
+    def revoked(self, identity: Identity) -> bool:
+        """Tell whether an identity is revoked."""
+        return self._in_force.revoked(identity)
+
+    def check(self, identity: Identity) -> None:
+        """Refuse an identity that was good a moment ago; with what follows in the same step it is good (W17).
+
+        :raises CredentialInvalid: it was revoked, or has expired.
+        """
+        if self._in_force.revoked(identity):
+            raise CredentialInvalid(
+                "revoked", auth_method=identity.auth_method, kind="revoked", subject=identity.subject
+            )
+        if identity.expired(self._clock.wall()):
+            raise CredentialInvalid(
+                "expired meanwhile", auth_method=identity.auth_method, kind="expired", subject=identity.subject
+            )
+
+    def prune(self, now: float) -> None:
+        """Forget what has run out (Unix seconds)."""
+        self._in_force.prune(now)
 
     async def apply(self, revocation: Revocation) -> int:
         """Apply a revocation here at once, and have all hubs follow; return how many streams ended here.
@@ -73,7 +113,7 @@ class Revocations:
         :raises Unavailable: the store did not take it. It is in force all the same, here and at each hub that can be
             reached, but does not outlive them.
         """
-        ended = self._node.revoke(revocation)  # first: what a full store cannot keep shall end here all the same
+        ended = self.apply_here(revocation)  # first: what a full store cannot keep shall end here all the same
         try:
             await self._store.revoke(msgspec.json.encode(revocation), revocation.expires_at)
         except Unavailable as error:
@@ -84,10 +124,35 @@ class Revocations:
             raise Unavailable(f"{error.detail}: {what}", code=error.code, retry_after=error.retry_after) from error
         return ended
 
-    def grew(self) -> None:
-        """Read on, and go on trying while that fails; for so long this hub is cut off."""
-        if self._catching is None or self._catching.done():
-            self._catching = asyncio.get_running_loop().create_task(self._catch_up(), name="sseal-revocations")
+    def apply_here(self, revocation: Revocation) -> int:
+        """Remember one revocation and end the streams here that it concerns; return how many.
+
+        One that is known, such as one of our own that comes back with the log, has done so already, and no stream it
+        concerns has been let in since.
+        """
+        if not self._in_force.add(revocation):
+            return 0
+        candidates = self._streams.index.candidates(revocation)
+        ended = [c for c in candidates if revocation.concerns(c.subscription.identity)]
+        for connection in ended:
+            try:
+                self._streams.close(connection, reasons.REVOKED)
+            except Exception:  # one stream that cannot be closed must not keep the others open
+                logger.exception("stream %s could not be closed", connection.id)
+        if self.audited:
+            self._audit.emit(
+                "revocation_applied",
+                kind=revocation.kind,
+                target=revocation.value,
+                target_issuer=revocation.issuer,
+                ended=len(ended),
+            )
+        return len(ended)
+
+    def on_revocations(self) -> None:
+        """Read on in the log, and go on trying while that fails; for so long this hub is stale."""
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up(), name="sseal-revocations")
         else:
             self._grew_again = True
 
@@ -111,7 +176,7 @@ class Revocations:
             if anew and self._missing(found) and self._write_back():
                 logger.warning("the log of revocations lacks some that this hub knows: they are written back")
             for revocation in found:
-                self._node.revoke(revocation)
+                self.apply_here(revocation)
             if entries:
                 self._seen = entries[-1][0]
                 self._last = (*entries[-1], found[-1].expires_at)
@@ -119,7 +184,7 @@ class Revocations:
 
     async def close(self) -> None:
         """Stop what is under way."""
-        tasks = [task for task in (self._catching, self._writing) if task is not None]
+        tasks = [task for task in (self._catching_up, self._writing_back) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -130,45 +195,45 @@ class Revocations:
             try:
                 await self.follow()
             except Exception as error:
-                if self._node.revocations_stale_since is None:
-                    self._node.revocations_stale_since = self._clock.monotonic()
+                if self.stale_since is None:
+                    self.stale_since = self._clock.monotonic()
                     logger.warning("revocations cannot be read: %s", error, exc_info=not isinstance(error, SsealError))
-                await asyncio.sleep(DEAF_REST)
+                await asyncio.sleep(READ_RETRY_INTERVAL)
                 continue
-            self._node.revocations_stale_since = None
+            self.stale_since = None
             if not self._grew_again:
                 return
 
     def _lost(self, last: tuple[int, bytes, float], entries: Entries) -> bool:
         number, record, ends = last
-        return ends > self._clock.wall() + MARGIN and (number, record) not in entries
+        return ends > self._clock.wall() + CLOCK_MARGIN and (number, record) not in entries
 
     def _missing(self, found: Sequence[Revocation]) -> list[Revocation]:
         """Return what this hub knows and a log with these entries does not say."""
         stored = RevocationSet()
         for revocation in found:
             stored.add(revocation)
-        soon = self._clock.wall() + MARGIN
-        return [known for known in self._node.revocations.entries() if known.expires_at > soon and stored.add(known)]
+        soon = self._clock.wall() + CLOCK_MARGIN
+        return [known for known in self._in_force.entries() if known.expires_at > soon and stored.add(known)]
 
-    async def _told(self, args: Mapping[str, Any]) -> None:
+    async def _on_revoked(self, args: Mapping[str, object]) -> None:
         """Take a revocation that another hub could not write."""
-        self._node.revoke(msgspec.convert(args["revocation"], Revocation))
+        self.apply_here(msgspec.convert(args["revocation"], Revocation))
         self._write_back()
 
     def _write_back(self) -> bool:
         """Begin to write back what the log lacks; tell whether that was not under way already."""
-        if self._writing is not None and not self._writing.done():
+        if self._writing_back is not None and not self._writing_back.done():
             return False
-        self._writing = asyncio.get_running_loop().create_task(self._write_all(), name="sseal-write-back")
+        self._writing_back = asyncio.get_running_loop().create_task(self._write_all(), name="sseal-write-back")
         return True
 
     async def _write_all(self) -> None:
         """Write what the log lacks, as soon as it can be; of all hubs one at a time, so that nothing is doubled."""
-        rest, longest = WRITE_REST
+        interval, longest = WRITE_BACK_INTERVALS
         while True:
-            await asyncio.sleep(rest * random.uniform(0.5, 1.5))  # noqa: S311 - only to be out of step with the others
-            rest = min(2 * rest, longest)
+            await asyncio.sleep(interval * random.uniform(0.5, 1.5))  # noqa: S311 - only to be out of step with the others
+            interval = min(2 * interval, longest)
             node = self._rpc.node_id.encode()
             try:
                 # One's own claim is still there when it could not be given back: that is a write, too.
@@ -183,15 +248,15 @@ class Revocations:
                 logger.debug("revocations could not be written back yet: %s", error)
 
     async def _claim(self, held: bytes | None, node: bytes) -> bool:
-        return await self._store.swap(_CLAIM, held, node, self._clock.wall() + HOLD)
+        return await self._store.swap(_CLAIM, held, node, self._clock.wall() + CLAIM_TIMEOUT)
 
     async def _write_missing(self) -> None:
         entries = await self.follow(anew=True)
         missing = self._missing([msgspec.json.decode(record, type=Revocation) for _, record in entries])
-        for start in range(0, len(missing), AT_ONCE):
+        for start in range(0, len(missing), WRITES_AT_ONCE):
             writes = (
                 self._store.revoke(msgspec.json.encode(each), each.expires_at)
-                for each in missing[start : start + AT_ONCE]
+                for each in missing[start : start + WRITES_AT_ONCE]
             )
             await asyncio.gather(*writes)
         if missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from ..stream.connection import Connection
 from ..subscription import TopicSet
@@ -16,6 +16,8 @@ MAX_MATCHES: Final = 10_000
 
 MAX_LISTED: Final = 16
 """Topics whose streams are kept as a list, eight bytes each."""
+
+_Key = TypeVar("_Key", str, Pattern)
 
 
 class Group:
@@ -72,11 +74,11 @@ class TopicIndex:
 
     def __init__(self) -> None:
         self._groups: dict[TopicSet, Group] = {}
-        self._exact: dict[str, list[Group]] = {}
-        self._patterns: dict[Pattern, list[Group]] = {}
-        self._matches: dict[str, list[Pattern]] = {}
-        self._tree = PatternTree()
-        self._listed: dict[tuple[str, ...], list[Connection]] = {}
+        self._exact: dict[str, list[Group]] = {}  # the groups that read a topic by name
+        self._patterns: dict[Pattern, list[Group]] = {}  # the groups that read by a pattern
+        self._matches: dict[str, list[Pattern]] = {}  # remembered: the patterns that match a topic
+        self._tree = PatternTree()  # all patterns
+        self._listed: dict[tuple[str, ...], list[Connection]] = {}  # remembered: the streams that read some topics
 
     def add(self, connection: Connection) -> None:
         """Let a stream be found."""
@@ -150,7 +152,7 @@ class TopicIndex:
         return patterns
 
 
-def _discard(index: dict[Any, list[Group]], key: str | Pattern, group: Group) -> bool:
+def _discard(index: dict[_Key, list[Group]], key: _Key, group: Group) -> bool:
     """Remove a group under a key; tell whether the key went with it."""
     groups = index[key]
     groups.remove(group)

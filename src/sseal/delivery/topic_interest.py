@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
 
 from ..errors import Unavailable
 from ..storage import Broker
 from ..subscription import Subscription
+from .background import BackgroundTasks
 from .window import Window
 
 __all__ = ["TopicInterest"]
 
 
-class Host(Protocol):
-    """What this needs of the node around it."""
-
-    broker: Broker
-    window: Window
-    epoch: str
-    started: bool
-
-    def spawn(self, work: Awaitable[None]) -> None:
-        """Run something in the background, until the node stops."""
-        ...
-
-
 class TopicInterest:
     """Counts the readers of each topic and pattern, and holds the log's delivery while there is one.
 
-    :param host: the engine.
+    :param window: vouches for what the log delivers.
     """
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._counts: dict[str, int] = {}
-        self._confirming: dict[str, asyncio.Future[None]] = {}
-        self._unread: set[str] = set()
+    def __init__(self, broker: Broker, window: Window, tasks: BackgroundTasks) -> None:
+        self._broker = broker
+        self._window = window
+        self._tasks = tasks
+        self._counts: dict[str, int] = {}  # streams, and such as are being opened, by topic or pattern
+        self._confirming: dict[str, asyncio.Future[None]] = {}  # done when the log has confirmed to deliver the name
+        self._unread: set[str] = set()  # names whose last reader has left; the log is not yet told
+        self._active = False  # whether the log may be told that a topic has no reader any more
 
     @property
     def names(self) -> list[str]:
@@ -55,7 +45,7 @@ class TopicInterest:
         """
         names = subscription.topics.names
         # A name may be held and not vouched for: its confirmation has just failed.
-        fresh = [name for name in names if name not in self._confirming and not self._host.window.vouches_for(name)]
+        fresh = [name for name in names if name not in self._confirming and not self._window.vouches_for(name)]
         asked = [self._confirming[name] for name in names if name in self._confirming]
         for name in names:
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -69,12 +59,12 @@ class TopicInterest:
             raise
 
     async def _confirm(self, names: list[str]) -> None:
-        host = self._host
+        window = self._window
         future = asyncio.get_running_loop().create_future()
         self._confirming |= dict.fromkeys(names, future)
-        epoch = host.epoch
+        epoch = window.epoch
         try:
-            confirmed = await host.broker.listen(names)
+            confirmed = await self._broker.listen(names)
         except BaseException as error:
             future.set_exception(Unavailable(str(error), code=getattr(error, "code", "unavailable")))
             future.exception()  # it may be that nobody else waits for it
@@ -83,9 +73,9 @@ class TopicInterest:
             for name in names:
                 if self._confirming.get(name) is future:
                     del self._confirming[name]
-        if epoch == host.epoch:  # else `Node.on_epoch_change` has covered them
+        if epoch == window.epoch:  # else `Node.on_epoch_change` has covered them
             for name in self.among(names):
-                host.window.cover(name, confirmed)
+                window.cover(name, confirmed)
         future.set_result(None)
 
     def unlisten(self, subscription: Subscription) -> None:
@@ -95,20 +85,28 @@ class TopicInterest:
             self._counts[name] -= 1
             if not self._counts[name]:
                 del self._counts[name]
-                self._host.window.uncover(name)
+                self._window.uncover(name)
                 gone.append(name)
-        if gone and self._host.started:
+        if gone and self._active:
             if not self._unread:
                 asyncio.get_running_loop().call_soon(self._forget)
             self._unread.update(gone)
 
+    def start(self) -> None:
+        """Tell the log from now on which topics have no reader any more."""
+        self._active = True
+
+    def stop(self) -> None:
+        """Tell it nothing any more."""
+        self._active = False
+
     def _forget(self) -> None:
         """Tell the log, once per turn of the loop, which topics have no reader any more."""
-        if self._host.started:
-            self._host.spawn(self._forget_topics())
+        if self._active:
+            self._tasks.spawn(self._forget_topics())
 
     async def _forget_topics(self) -> None:
         gone = [name for name in self._unread if name not in self._counts]
         self._unread.clear()
         if gone:
-            await self._host.broker.forget(gone)
+            await self._broker.forget(gone)

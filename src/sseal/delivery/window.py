@@ -10,6 +10,7 @@ from sys import getsizeof
 from typing import Final
 
 from .. import wire
+from ..position import Position
 from ..storage import Entry
 from ..stream.connection import Connection
 from ..subscription import TopicSet
@@ -38,13 +39,13 @@ class Frame:
 
     def __init__(self, entry: Entry, epoch: str, taken_at: float = 0.0) -> None:
         self.entry = entry
-        self.taken_at = taken_at
+        self.taken_at = taken_at  # monotonic seconds
         self.offset = entry.offset
         self.position = f"{epoch}-{entry.offset}"
         self.ends_at = inf if entry.expires_at is None else entry.expires_at
         self.cost = 3 * getsizeof(entry.data) + FRAME_OVERHEAD
         self.plain: bytes | None = None
-        self._envelope: bytes | None = None
+        self._envelope: bytes | None = None  # the same as one JSON envelope
 
     def tail(self, envelope: bool) -> bytes:
         """Return the frame without its start, ``id: `` and perhaps a token, plain or as one JSON envelope."""
@@ -77,7 +78,7 @@ class Framer:
     def __init__(self, batch: Sequence[Frame], chosen: bytes | None = None) -> None:
         self._batch = batch
         self._chosen = chosen
-        self._parts: dict[int, list[bytes]] = {}
+        self._parts: dict[int, list[bytes]] = {}  # per framing what stands around the starts of the frames
         self.plain: list[bytes | None] = [None] * 4
 
     @property
@@ -120,18 +121,30 @@ class Window:
 
     :param count: frames it holds at most.
     :param size: bytes it holds at most, each frame counted with its text and both encoded forms.
+    :ivar epoch: the log's epoch, empty before the first `begin`.
+    :ivar head: offset up to which the log was taken in.
     """
 
     def __init__(self, *, count: int, size: int) -> None:
-        self._count = count
-        self._limit = size
-        self._frames: list[Frame] = []
+        self._max_count = count
+        self._max_size = size
+        self.begin("", 0)
+
+    def begin(self, epoch: str, head: int) -> None:
+        """Begin anew in an epoch of the log, at its head, with nothing held and nothing vouched for."""
+        self.epoch = epoch
+        self.head = head
+        self._frames: list[Frame] = []  # in order; those before `_start` were let go
         self._start = 0
         self._by_topic: dict[str, list[Frame]] = {}
-        self._covered: dict[str, int] = {}
-        self._floor = 0
-        self._size = 0
-        self.head = 0
+        self._covered: dict[str, int] = {}  # per topic or pattern the offset after which every frame is here
+        self._floor = 0  # offset of the newest frame that was let go
+        self._size = 0  # bytes held, as `Frame.cost` counts them
+
+    @property
+    def position(self) -> Position:
+        """The position at the head."""
+        return Position(self.epoch, self.head)
 
     def __len__(self) -> int:
         """Count the frames held."""
@@ -170,8 +183,12 @@ class Window:
         self.head = frame.offset
         for topic in frame.entry.topics:
             self._by_topic.setdefault(topic, []).append(frame)
-        while len(self) > self._count or (self._size > self._limit and len(self) > 1):
+        while len(self) > self._max_count or (self._size > self._max_size and len(self) > 1):
             self._drop()
+
+    def skip_to(self, offset: int) -> None:
+        """Move the head past what nobody reads, or what the readers are to get from the log; never back."""
+        self.head = max(self.head, offset)
 
     def expire(self, before: float) -> None:
         """Let go of what was published before that time (Unix seconds): the log does not give it either."""

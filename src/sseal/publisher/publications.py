@@ -73,7 +73,7 @@ def publication(
     limits: Limits,
     field: str = "",
 ) -> Publication:
-    """Make a draft, or say which field is wrong.
+    """Make a publication, or say which field is wrong.
 
     :param topics: one exact topic or several; one event all the same.
     :param data: text is sent as it is, anything else as JSON.
@@ -88,7 +88,11 @@ def publication(
     listed = _topics(topics, field, limits)
     _check_event(event, f"{field}event")
     text = _text(data, f"{field}data")
-    size = len(text.encode("utf-8", "surrogatepass"))
+    try:
+        wire.check_line("event", event)
+        size = wire.utf8_length("data", text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{field}{error.field}", error.problem) from None
     if size > limits.data:
         raise TooLarge(f"{field}data", f"is {size} bytes, at most {limits.data} are allowed")
     if ttl is not None and (not _is_number(ttl) or not 0 < ttl <= limits.ttl):
@@ -98,11 +102,6 @@ def publication(
     ):
         raise InvalidInput(f"{field}retry", "must be a whole number of milliseconds from 500 to 60000")
     claim = None if key is None else _claim(key, scope, listed, event, text, f"{field}key", limits)
-    try:
-        wire.frame_tail("00000000-0", event, text, listed[0], retry)
-    except InvalidInput as error:
-        name = {"type": "event"}.get(error.field, error.field)
-        raise InvalidInput(f"{field}{name}", error.problem) from None
     return Publication(
         topics=listed, type=event, data=text, ttl=None if ttl is None else float(ttl), retry=retry, key=claim
     )

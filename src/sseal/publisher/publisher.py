@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from ..errors import InvalidInput, Unavailable
 from ..limits import Limits
-from ..storage.address import engine_of, shown
+from ..storage.address import engine_of, redact_url
 from .publications import publication
 from .thread import CLOSE_PATIENCE, PublisherThread
 
@@ -138,7 +138,7 @@ class Publisher:
 
     def __repr__(self) -> str:
         """Show the address without user and password."""
-        return f"Publisher({shown(self._address)!r})"
+        return f"Publisher({redact_url(self._address)!r})"
 
     def _submit(self, topic: str | Sequence[str], data: Any, **options: Any) -> Future[list[str]]:
         made = publication(topic, data, **options, scope=("", ""), limits=self._limits)

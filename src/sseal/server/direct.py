@@ -18,13 +18,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
-from ..stream.connection import Connection, Owner
+from ..stream.connection import Connection, SinkOwner
 from .uvicorn_internals import RequestResponseCycle
 
 if TYPE_CHECKING:
     from .protocol import StreamProtocol
 
-__all__ = ["MAX_SURPLUS", "Direct", "DirectSink", "NotedCycle", "View", "keep_little_unsent"]
+__all__ = ["MAX_SURPLUS", "Direct", "DirectSink", "NotedCycle", "View", "keep_little_unsent", "offer"]
 
 DETACH_PATIENCE: Final = 0.1
 """Seconds middleware may hold the head and the first body back before the stream stays on the plain path."""
@@ -81,10 +81,10 @@ class DirectSink(asyncio.Protocol):
         _tune(self._view)
         self.clear = False
         self._surplus = 0
-        self._owner: Owner | None = None
+        self._owner: SinkOwner | None = None
         self._connection: Any = None
 
-    def begin(self, owner: Owner, connection: Connection) -> None:
+    def begin(self, owner: SinkOwner, connection: Connection) -> None:
         """Say whom to tell when everything was written, and when the client has left."""
         self._owner = owner
         self._connection = connection
@@ -143,7 +143,7 @@ class DirectSink(asyncio.Protocol):
         """Called by uvicorn when it shuts down: a stream nobody drained ends now."""
         try:
             if self._owner is not None:
-                self._owner.gone(self._connection)
+                self._owner.on_disconnect(self._connection)
         finally:
             self.close()
 
@@ -177,7 +177,7 @@ class DirectSink(asyncio.Protocol):
         if self._view is not None:
             self.clear = True
             if self._owner is not None:
-                self._owner.pump(self._connection)
+                self._owner.on_drained(self._connection)
 
     def _forget(self) -> None:
         self.clear = False
@@ -192,7 +192,7 @@ class DirectSink(asyncio.Protocol):
     def _tell(self) -> None:
         owner, self._owner = self._owner, None
         if owner is not None:
-            owner.gone(self._connection)
+            owner.on_disconnect(self._connection)
 
 
 class NotedCycle(RequestResponseCycle):
@@ -242,6 +242,18 @@ class NotedCycle(RequestResponseCycle):
             self.message_event.set()
             self.transport.close()
             self.on_response()
+
+
+def offer(protocol: StreamProtocol, cycle: RequestResponseCycle) -> None:
+    """Let the app of a request find its way to the transport."""
+    scope = cycle.scope
+    version = scope["http_version"]
+    direct = Direct(protocol, cycle, possible=protocol.scheme == "http" and version == "1.1")
+    cycle.__class__ = NotedCycle
+    assert isinstance(cycle, NotedCycle)
+    cycle.noted, cycle.changed = [], None
+    cycle.unframed = version == "1.0"
+    scope["extensions"] = {**(scope.get("extensions") or {}), "sseal.direct": direct}  # type: ignore[dict-item]
 
 
 class Direct:

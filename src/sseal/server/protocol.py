@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
@@ -21,9 +20,20 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from .connections import HttpLimits, connections_of
-from .direct import MAX_SURPLUS, Direct, DirectSink, NotedCycle, keep_little_unsent
-from .request_heads import FRAMING, MAX_HEAD, MAX_LINES, Refused, check_framing, rest_of_body, split_target
-from .uvicorn_internals import STATUS_LINE, FlowControl, HttpToolsProtocol, RequestResponseCycle
+from .direct import MAX_SURPLUS, DirectSink, keep_little_unsent, offer
+from .held_input import HoldingFlow
+from .refusing import forget_requests, refuse, tell
+from .request_heads import (
+    FRAMING,
+    MAX_HEAD,
+    MAX_LINES,
+    Refused,
+    check_framing,
+    end_of_piece,
+    rest_of_body,
+    split_target,
+)
+from .uvicorn_internals import HttpToolsProtocol, RequestResponseCycle
 
 __all__ = ["StreamProtocol"]
 
@@ -39,27 +49,9 @@ MAX_CHUNKS: Final = 2048
 """Chunks of bodies that are parsed in one turn, and those of a piece: each takes 1 µs, and 40,000 fit in one read."""
 MAX_DROPPED: Final = 1024 * 1024
 """Bytes a client may go on sending that are not read any more, before it is cut off."""
-LAST_HEAD_PATIENCE: Final = 0.5
+LAST_HEAD_TIMEOUT: Final = 0.5
 """Seconds a request whose connection was accepted before the server began to end has to arrive."""
-LINGER: Final = 2.0
-"""Seconds for a client to read why it was refused; closed at once, what it still sends would make that unreadable."""
-_END_OF_HEAD: Final = b"\r\n\r\n"
-
 logger = logging.getLogger("sseal.server")
-
-
-class HoldingFlow(FlowControl):
-    """uvicorn's flow control, which reads no more for a body while bytes are held that were read already.
-
-    :ivar holding: whether there are such bytes.
-    """
-
-    holding = False
-
-    def resume_reading(self) -> None:
-        """Read on, unless there is enough to parse."""
-        if not self.holding:
-            super().resume_reading()
 
 
 class StreamProtocol(HttpToolsProtocol):
@@ -76,23 +68,22 @@ class StreamProtocol(HttpToolsProtocol):
         """Return this protocol with other limits, for ``uvicorn.Config(http=...)``."""
         return type(cls.__name__, (cls,), {"limits": limits})
 
+    flow: HoldingFlow
     due = 0.0
-    _active: RequestResponseCycle | None = None
-    _expecting = True  # a head: since the accept, or since its first byte
-    _in_body = False
+    active: RequestResponseCycle | None = None  # the request that is being answered
+    expecting = True  # a head: since the accept, or since its first byte
+    in_body = False  # a request has begun whose end has not come
     _body_left = 0  # bytes, where the head said how many
-    _upgrade_body = False
-    _deaf = False  # nothing more is taken for a request
-    _refusal: Refused | None = None  # to be told when all before it have been answered
-    _lingering = False
-    _ending = False
-    _head = 0
-    _lines = 0
-    _unread = 0
-    _dropped = 0
-    _held: bytes | None = None
-    _held_from = 0
-    _chunks = 0
+    _upgrade_body = False  # the parser stopped at an upgrade, and the request has a body
+    deaf = False  # nothing more is taken for a request
+    refusal: Refused | None = None  # to be told when all before it have been answered
+    lingering = False  # refused: it is closed when the client has read why
+    _ending = False  # the server is
+    _head = 0  # bytes of this request head
+    _lines = 0  # header lines of it
+    _unread = 0  # bytes fed since the parser told of anything
+    _dropped = 0  # bytes that came after `deaf`
+    _chunks = 0  # of a body, in this turn of the event loop
     _surplus = -1  # bytes from the client of a stream on the plain path; -1 while it is none
 
     def __init__(
@@ -103,7 +94,7 @@ class StreamProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._others = connections_of(server_state, config, self.limits)
+        self.http = connections_of(server_state, config, self.limits)
 
     # -- the connection -----------------------------------------------------------------------------------
 
@@ -113,38 +104,38 @@ class StreamProtocol(HttpToolsProtocol):
         self.flow = HoldingFlow(transport)
         keep_little_unsent(transport)
         self.due = self.loop.time() + self.limits.head_timeout
-        if not self._others.enter(self, self.client[0] if self.client else ""):
-            self._deaf = True
+        if not self.http.enter(self, self.client[0] if self.client else ""):
+            self.deaf = True
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being served, and forget those that wait behind it (W33)."""
         self.due = 0.0
-        self._others.leave(self)
-        active = self._active
+        self.http.leave(self)
+        active = self.active
         if active is not None and not active.response_complete:
             active.disconnected = True
             active.message_event.set()
-        self._forget_requests()
+        forget_requests(self)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        self.cycle = self._active = None  # type: ignore[assignment]
+        self.cycle = self.active = None  # type: ignore[assignment]
 
     def shutdown(self) -> None:
         """End; but whoever has just connected may have sent a request already, and would see it cut off unread."""
-        if not self._expecting or (self.cycle is not None and not self.cycle.response_complete):
+        if not self.expecting or (self.cycle is not None and not self.cycle.response_complete):
             super().shutdown()
             return
         self._ending = True
-        self.due = self.loop.time() + LAST_HEAD_PATIENCE
+        self.due = self.loop.time() + LAST_HEAD_TIMEOUT
 
     def expire(self) -> str:
         """Close a connection whose time is over; return why."""
-        if self._lingering:
+        if self.lingering:
             reason = "refused"
-        elif self._expecting:
+        elif self.expecting:
             reason = "head_timeout"
-        elif self._in_body:
+        elif self.in_body:
             reason = "body_timeout"
         else:
             self.transport.close()
@@ -154,14 +145,14 @@ class StreamProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         """The client has read on."""
-        self._others.progress(self)
+        self.http.progress(self)
         super().resume_writing()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to the WebSocket of the app around the hub."""
         self.due = 0.0
-        self._deaf = True  # what came with it is no request; no client may send more before it is answered
-        self._others.leave(self)
+        self.deaf = True  # what came with it is no request; no client may send more before it is answered
+        self.http.leave(self)
         super().handle_websocket_upgrade()
 
     # -- what arrives ---------------------------------------------------------------------------------------
@@ -173,12 +164,9 @@ class StreamProtocol(HttpToolsProtocol):
             if self._surplus > MAX_SURPLUS:
                 self.transport.abort()
             return
-        if self._held is None:
+        if self.flow.held is None:
             self._take(data, 0)
-            return
-        self._held = self._held[self._held_from :] + data
-        self._held_from = 0
-        if len(self._held) > MAX_HELD:
+        elif self.flow.add(data) > MAX_HELD:
             self.transport.abort()
 
     def _take(self, data: bytes, start: int) -> None:
@@ -186,24 +174,22 @@ class StreamProtocol(HttpToolsProtocol):
         size, steps = len(data), 0
         self._chunks = 0
         while start < size:
-            if self._deaf:
-                self._drop(size - start)
+            if self.deaf:
+                self._dropped += size - start
+                if self._dropped > MAX_DROPPED:
+                    self.transport.abort()
                 return
             over = steps == MAX_STEPS or self._chunks >= MAX_CHUNKS
             if over or len(self.pipeline) >= MAX_PIPELINED:
-                self._hold(data, start, go_on=over)
+                self.flow.hold(data, start)
+                if over:
+                    self.loop.call_soon(self._go_on)
                 return
-            end = self._end_of_piece(data, start)
+            left = self._body_left
+            end = min(size, start + left) if left else end_of_piece(data, start, MAX_PIECE)
             self._feed(data if end - start == size else memoryview(data)[start:end])
             start = end
             steps += 1
-
-    def _end_of_piece(self, data: bytes, start: int) -> int:
-        if self._body_left:
-            return min(len(data), start + self._body_left)
-        most = min(len(data), start + MAX_PIECE)
-        found = data.find(_END_OF_HEAD, start, most)
-        return most if found < 0 else found + 4
 
     def _feed(self, piece: bytes | memoryview) -> None:
         self._unread += len(piece)
@@ -215,36 +201,18 @@ class StreamProtocol(HttpToolsProtocol):
             cause = error.__context__
             if not isinstance(cause, Refused):
                 cause = Refused(HTTPStatus.BAD_REQUEST, str(error))
-            self._refuse(cause)
+            refuse(self, cause)
         else:
             if self._unread > 2 * MAX_HEAD:  # of one header line, trailer or chunk extension
                 self.transport.abort()
 
-    def _hold(self, data: bytes, start: int, *, go_on: bool) -> None:
-        self._held, self._held_from = data, start
-        self.flow.pause_reading()
-        self.flow.holding = True  # type: ignore[attr-defined]
-        if go_on:
-            self.loop.call_soon(self._go_on)
-
     def _go_on(self) -> None:
         """Parse what is held, as far as there is room now, and read on when that was all."""
-        held, start = self._held, self._held_from
-        if held is None or len(self.pipeline) >= MAX_PIPELINED:
+        if self.flow.held is None or len(self.pipeline) >= MAX_PIPELINED:
             return
-        self._let_go()
-        self._take(held, start)
-        if self._held is None and self.parser is not None:
-            self.flow.resume_reading()
-
-    def _let_go(self) -> None:
-        self._held = None
-        self.flow.holding = False  # type: ignore[attr-defined]
-
-    def _drop(self, size: int) -> None:
-        self._dropped += size
-        if self._dropped > MAX_DROPPED:
-            self.transport.abort()
+        self._take(*self.flow.release())
+        if self.parser is not None:
+            self.flow.resume_reading()  # unless something is held again
 
     def _ignore_upgrade(self) -> None:
         """Stay with HTTP/1.1: read the body of the request, answer it, and take nothing behind it for a request."""
@@ -264,9 +232,9 @@ class StreamProtocol(HttpToolsProtocol):
         """Begin to count a request head."""
         super().on_message_begin()
         self._head = self._lines = self._unread = 0
-        if not self._expecting:
-            self._expecting = True
-            if self._is_answered():
+        if not self.expecting:
+            self.expecting = True
+            if self.is_answered():
                 self.due = self.loop.time() + self.limits.head_timeout
 
     def on_url(self, url: bytes) -> None:
@@ -282,7 +250,7 @@ class StreamProtocol(HttpToolsProtocol):
         if self._lines > MAX_LINES:
             raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {MAX_LINES} header lines")
         self._unread = 0
-        if self._in_body:
+        if self.in_body:
             return
         self._head += len(name) + len(value)
         if self._head > MAX_HEAD:
@@ -305,9 +273,9 @@ class StreamProtocol(HttpToolsProtocol):
             self.headers.append((b"host", authority))
         if version == "1.0":
             self.expect_100_continue = False  # an answer that version does not know (RFC 9110 section 10.1.1)
-        self._expecting = False
-        self._in_body = True
-        self._others.serve(self)
+        self.expecting = False
+        self.in_body = True
+        self.http.serve(self)
         super().on_headers_complete()
         if self.parser.should_upgrade() and not self._should_upgrade():
             self.cycle.keep_alive = False
@@ -325,36 +293,30 @@ class StreamProtocol(HttpToolsProtocol):
         """End a request; one that says it is the last one is."""
         if self._upgrade_body:
             return  # the parser stops here, but the body comes yet
-        self._in_body = False
+        self.in_body = False
         self._unread = self._body_left = 0
         super().on_message_complete()
         if self.cycle is None or (self.parser.should_upgrade() and self._should_upgrade()):
             return
         if not self.cycle.keep_alive:
-            self._deaf = True  # RFC 9112 section 9.6
-        if self._is_answered():
+            self.deaf = True  # RFC 9112 section 9.6
+        if self.is_answered():
             self._await_request()
 
     # -- requests and answers -----------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope = cycle.scope
-        self._active = cycle
+        self.active = cycle
         if self._ending:
             cycle.keep_alive = False
         if scope["method"] == "GET":
-            version = scope["http_version"]
-            direct = Direct(self, cycle, possible=self.scheme == "http" and version == "1.1")
-            cycle.__class__ = NotedCycle
-            assert isinstance(cycle, NotedCycle)
-            cycle.noted, cycle.changed = [], None
-            cycle.unframed = version == "1.0"
-            scope["extensions"] = {**(scope.get("extensions") or {}), "sseal.direct": direct}  # type: ignore[dict-item]
+            offer(self, cycle)
         super()._start_asgi_task(cycle, app)
 
-    def _is_answered(self) -> bool:
+    def is_answered(self) -> bool:
         """Whether nothing is left to answer."""
-        return not self.pipeline and (self._active is None or self._active.response_complete)
+        return not self.pipeline and (self.active is None or self.active.response_complete)
 
     def on_response_complete(self) -> None:
         """Begin the next request, or wait for one."""
@@ -365,12 +327,12 @@ class StreamProtocol(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-        elif self._refusal is not None:
-            self._say(self._refusal)
+        elif self.refusal is not None:
+            tell(self, self.refusal)
             return
         else:
             self._await_request()
-        if self._held is not None:
+        if self.flow.held is not None:
             self._go_on()
 
     def _await_request(self) -> None:
@@ -378,76 +340,21 @@ class StreamProtocol(HttpToolsProtocol):
 
         What it sends meanwhile does not prolong it, unless that is a request.
         """
-        if self._lingering:
+        if self.lingering:
             return
-        partial = self._expecting  # a head had begun while the request before it was served
+        partial = self.expecting  # a head had begun while the request before it was served
         self.due = self.loop.time() + (self.limits.head_timeout if partial else self.timeout_keep_alive)
-        self._others.wait(self)
-
-    def _refuse(self, refused: Refused) -> None:
-        """Take nothing more from this client; tell it why when all it asked before has been answered."""
-        self._others.note(f"refused_{refused.status}", f"a request was refused: {refused.reason}", level=logging.INFO)
-        self._deaf = True
-        self._expecting = False
-        self._let_go()
-        broken = self.cycle if self._in_body else None  # the request it belongs to has begun
-        if broken is not None and broken.response_complete:
-            self.transport.close()  # it has its answer: a second one would be taken for that of the next request
-            return
-        if broken is not None and broken is self._active:
-            broken.disconnected = True
-            broken.message_event.set()
-            if broken.response_started and not broken.response_complete:
-                self.transport.abort()
-                return
-            self._active = None
-        elif broken is not None:
-            self.pipeline = type(self.pipeline)(entry for entry in self.pipeline if entry[0] is not broken)
-            broken.on_response = _nothing
-        self._in_body = False
-        if self._is_answered():
-            self._say(refused)
-        else:
-            self._refusal = refused
-
-    def _say(self, refused: Refused) -> None:
-        """Send a refusal, and close when the client has had the time to read it."""
-        status = refused.status
-        body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": refused.reason}
-        raw = json.dumps({**body, "code": "malformed_http"}).encode()
-        head = [
-            *self.server_state.default_headers,
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", b"%d" % len(raw)),
-            (b"cache-control", b"no-store"),
-            (b"connection", b"close"),
-        ]
-        lines = b"".join(b"%b: %b\r\n" % line for line in head)
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], lines, raw))
-        self._lingering = True
-        self.due = self.loop.time() + LINGER
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
-
-    def _forget_requests(self) -> None:
-        """Let go of what waits, and of the cycles of references that it is in with this connection."""
-        for cycle, _ in self.pipeline:
-            cycle.on_response = _nothing
-            cycle.disconnected = True
-        self.pipeline.clear()
-        self._let_go()
+        self.http.wait(self)
 
     # -- streams --------------------------------------------------------------------------------------------
 
     def keep_stream(self) -> None:
         """Let a stream that stays on the plain path have the limits of streams instead of those of requests."""
         self.due = 0.0
-        self._others.leave(self)
-        self.cycle = self._active  # type: ignore[assignment]
+        self.http.leave(self)
+        self.cycle = self.active  # type: ignore[assignment]
         self._surplus = 0
-        self._forget_requests()
+        forget_requests(self)
         if not self.transport.is_closing():
             self.flow.resume_reading()  # to hear that the client leaves (W33)
 
@@ -462,20 +369,16 @@ class StreamProtocol(HttpToolsProtocol):
         cycle.disconnected = True  # whatever middleware still sends goes nowhere
         cycle.message_event.set()
         self.due = 0.0  # also for the rest of a request behind this one, which is dropped (W33)
-        self._others.leave(self)
-        self._forget_requests()
+        self.http.leave(self)
+        forget_requests(self)
         self.flow.resume_reading()
         self.flow.resume_writing()
         self.connections.discard(self)
         self.connections.add(sink)  # type: ignore[arg-type]
-        self.cycle = self._active = None  # type: ignore[assignment]
+        self.cycle = self.active = None  # type: ignore[assignment]
         self.parser = None  # type: ignore[assignment]
         return sink
 
 
 def _too_large() -> Refused:
     return Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request head of more than {MAX_HEAD} bytes")
-
-
-def _nothing() -> None:
-    """Take the place of a callback that would keep its connection alive."""

@@ -14,7 +14,16 @@ from typing import Final
 
 import httptools
 
-__all__ = ["FRAMING", "MAX_HEAD", "MAX_LINES", "Refused", "check_framing", "rest_of_body", "split_target"]
+__all__ = [
+    "FRAMING",
+    "MAX_HEAD",
+    "MAX_LINES",
+    "Refused",
+    "check_framing",
+    "end_of_piece",
+    "rest_of_body",
+    "split_target",
+]
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a request line and its headers: 64 topics of 256 characters fit, percent-encoded text included."""
@@ -28,6 +37,9 @@ FRAMING: Final = (b"content-length", b"transfer-encoding")
 """Headers that say where a body ends."""
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class Refused(Exception):  # noqa: N818 - it is how a request ends
@@ -120,3 +132,10 @@ def rest_of_body(
     parser = httptools.HttpRequestParser(_Rest(on_body, on_message_complete))
     parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % line for line in framing))
     return parser
+
+
+def end_of_piece(data: bytes, start: int, most: int) -> int:
+    """Return where a piece of what was read ends that holds no more than one head, and at most so many bytes."""
+    end = min(len(data), start + most)
+    found = data.find(_END_OF_HEAD, start, end)
+    return end if found < 0 else found + 4

@@ -21,7 +21,7 @@ from ..asgi.responses import not_found
 from ..errors import InvalidInput, SsealError
 from ..hub import Hub
 from ..settings import Settings, config_errors, revive, warnings_of
-from ..storage.address import shown
+from ..storage.address import redact_url
 from ..telemetry import logs, redaction
 from .access import AccessLog
 from .connections import HttpLimits, spare_descriptors
@@ -273,7 +273,7 @@ def _announce(settings: Settings, address: tuple[Any, ...]) -> None:
             "address": f"{'https' if settings.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}",
             "version": version("sseal"),
             "auth_methods": ", ".join(auth_method for auth_method in hub.credentials if auth_method not in closed),
-            "broker": shown(hub.broker),
+            "broker": redact_url(hub.broker),
             "workers": settings.workers,
             "cookie": hub.session_cookie,
         },

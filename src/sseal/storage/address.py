@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import InvalidInput
 
-__all__ = ["REDIS_SCHEMES", "authority_of", "engine_of", "file_of", "shown"]
+__all__ = ["REDIS_SCHEMES", "authority_of", "engine_of", "file_of", "redact_url"]
 
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _SCHEMES: Final = {"memory": "memory", "sqlite": "sqlite"} | dict.fromkeys(REDIS_SCHEMES, "redis")
@@ -57,7 +57,7 @@ def authority_of(rest: str) -> tuple[str, str]:
     return (rest, "") if found is None else (rest[: found.start()], rest[found.start() :])
 
 
-def shown(address: str) -> str:
+def redact_url(address: str) -> str:
     """Return an address as it may be logged: without user, password and options.
 
     A password with an unescaped ``/``, ``?``, ``#`` or ``@`` moves what follows it to where the server and its

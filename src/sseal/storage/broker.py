@@ -123,8 +123,8 @@ class LogListener(Protocol):
 class Broker(Protocol):
     """One log, shared by all hubs that open it. All methods are called in the hub's event loop."""
 
-    async def open(self, intake: LogListener | None) -> None:
-        """Connect, and hand every later entry of the topics listened to to ``intake``; None only publishes.
+    async def open(self, listener: LogListener | None) -> None:
+        """Connect, and hand every later entry of the topics listened to to ``listener``; None only publishes.
 
         :raises Unavailable: the log cannot be reached now; may be called again.
         :raises InvalidInput: it can be reached but not be used (password, version, eviction policy, a file that is

@@ -1,4 +1,4 @@
-"""Small expiring records shared by all nodes: tickets, sessions, families, revocations; leases; mail between nodes."""
+"""Small expiring records shared by all nodes (tickets, sessions, revocations), leases, and messages between nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Store(Protocol):
     """
 
     async def open(self, node: str, listener: StoreListener) -> None:
-        """Connect, and from now on be that node: mail to it arrives, and others find it in `nodes`.
+        """Connect, and from now on be that node: messages to it arrive, and others find it in `nodes`.
 
         :raises Unavailable: the store cannot be reached now; may be called again.
         :raises InvalidInput: it can be reached but not be used; names the setting ``store``.

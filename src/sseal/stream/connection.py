@@ -9,7 +9,7 @@ from ..subscription import Subscription
 from .reasons import CloseReason
 from .states import TABLE, Input, State
 
-__all__ = ["HIGH_WATER", "Connection", "Owner", "Sink"]
+__all__ = ["HIGH_WATER", "Connection", "Sink", "SinkOwner"]
 
 HIGH_WATER: Final = 16 * 1024
 """Bytes a sink may hold before its stream reads at its own pace (W32)."""
@@ -50,44 +50,44 @@ class Sink(Protocol):
         ...
 
 
-class Owner(Protocol):
-    """Whom a sink tells what happened to it; the engine. One object for all sinks, so that a sink stays small."""
+class SinkOwner(Protocol):
+    """Whom a sink tells what happened to it. One object for all sinks of a node, so that a sink stays small."""
 
     @property
     def close_timeout(self) -> float:
         """Seconds a closing sink may take to hand over the rest (W32)."""
         ...
 
-    def pump(self, connection: Connection) -> None:
+    def on_drained(self, connection: Connection) -> None:
         """Everything taken has reached the kernel: the stream may read on."""
         ...
 
-    def gone(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """The client has left."""
         ...
 
 
 class Connection:
-    """One open stream.
+    """One open stream. Its state, position and counters are changed by its methods alone.
 
     :ivar id: ``<node>.<random>``, so that commands find the node (W42).
     :ivar position: everything of its topics up to this offset was written, or was not its to read.
     :ivar token: the resume token in front of its ids, None on streams with plain ids.
     :ivar framing: how its frames are encoded: 2 for the JSON envelope, plus 1 for chunks.
-    :ivar retire_at: when it has reached its greatest age (monotonic seconds), None for never.
     :ivar gap: reason of a gap that must be announced before anything else is written.
     """
 
     __slots__ = (
         "address",
-        "bucket",
         "closed_by",
         "delivered",
         "envelope",
         "expiring_sent",
+        "family_kept_at",
         "framing",
         "from_oldest",
         "gap",
+        "heartbeat_bucket",
         "id",
         "opened_at",
         "position",
@@ -96,11 +96,9 @@ class Connection:
         "reading",
         "retire_at",
         "sink",
-        "slot",
         "state",
         "subscription",
         "token",
-        "touched_at",
     )
 
     def __init__(
@@ -120,35 +118,86 @@ class Connection:
         self.id = connection_id
         self.subscription = subscription
         self.position = position
-        self.presented = presented
+        self.presented = presented  # what the client said it has seen; None once a gap was announced, or if nothing
         self.gap = gap
-        self.from_oldest = from_oldest
+        self.from_oldest = from_oldest  # it reads from the oldest retained event on, whatever the window holds
         self.token = token
-        self.envelope = envelope
+        self.envelope = envelope  # frames as one JSON each, `?envelope=1`
         self.framing = 2 * envelope
-        self.address = address
-        self.opened_at = opened_at
-        self.progress_at = opened_at
-        self.touched_at = opened_at
+        self.address = address  # of the client; empty when the server does not say
+        self.opened_at = opened_at  # monotonic seconds, as all times here
+        self.progress_at = opened_at  # when its sink was last seen to take bytes
+        self.family_kept_at = opened_at  # when the life of its resume family was last extended; set by the heartbeat
         self.state = State.CATCHING_UP
-        self.sink: Sink | None = None
-        self.reading = False
-        self.expiring_sent = False
-        self.delivered = 0
-        self.bucket = 0
-        self.slot: int | None = None
-        self.retire_at: float | None = None
+        self.sink: Sink | None = None  # None before it is attached, and again once the stream is closed
+        self.reading = False  # a read of the history is under way for it; set by the replay
+        self.expiring_sent = False  # it was told that its identity expires soon; set by the expiry
+        self.delivered = 0  # events written
+        self.heartbeat_bucket = 0  # where the heartbeat finds it
+        self.retire_at: float | None = None  # when it reaches its greatest age, None for never; set by the maximum age
         self.closed_by: CloseReason | None = None
-
-    def wants(self, offset: int) -> bool:
-        """Tell whether a new frame is to be written now: LIVE, and not given before (W5)."""
-        return self.state is State.LIVE and self.position < offset
 
     def event_id(self, position: Position) -> str:
         """Return an event id for this stream: the position, on ticket streams with the resume token before it."""
         return str(position) if self.token is None else f"{self.token.decode()}_{position}"
 
+    def start(self, epoch: str) -> Position:
+        """Return the position it starts from: the presented one, unless that lies ahead of the log."""
+        if self.presented is not None and self.gap != "ahead":
+            return self.presented
+        return Position(epoch, self.position)
+
     def apply(self, event: Input) -> State:
         """Move through the table; return the state it is in now."""
         self.state = TABLE[self.state, event]
         return self.state
+
+    def attach(self, sink: Sink) -> None:
+        """Write to this sink from now on, in its framing."""
+        self.sink = sink
+        self.framing = 2 * self.envelope + sink.chunked
+
+    def close(self, reason: CloseReason) -> None:
+        """Be closed, and let go of the sink."""
+        self.apply(Input.CLOSE)
+        self.closed_by = reason
+        self.sink = None  # the two know each other: without this only the garbage collector frees them
+
+    def progress(self, now: float) -> None:
+        """Note that the reader takes what it is given."""
+        self.progress_at = now
+
+    def stall(self, now: float) -> None:
+        """Read at its own pace from now on: its sink is full."""
+        self.progress_at = now
+        self.apply(Input.STALLED)
+
+    def written(self, offset: int, count: int) -> None:
+        """Move behind some events of which so many were written (W5)."""
+        self.position = offset
+        self.delivered += count
+
+    def skip_to(self, offset: int) -> None:
+        """Move to an offset up to which nothing is left for it to read; never back."""
+        self.position = max(self.position, offset)
+
+    def miss(self, reason: str, at: Position, offset: int, *, from_oldest: bool) -> None:
+        """Go on at an offset, and owe the reader a gap that begins at a position it has; an older debt stands."""
+        self.presented = self.presented or at
+        self.gap = self.gap or reason
+        self.from_oldest = from_oldest
+        self.position = offset
+
+    def oldest_found(self) -> None:
+        """Read on from its position: what was the oldest retained event is known now."""
+        self.from_oldest = False
+
+    def gap_announced(self) -> None:
+        """Owe the reader no gap any more."""
+        self.gap = None
+        self.presented = None
+
+    def refresh(self, subscription: Subscription) -> None:
+        """Follow a fresh identity with the same topics."""
+        self.subscription = subscription
+        self.expiring_sent = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .asgi import AsgiStream, Response, StreamEnded, open_stream, request
 from .clock import ManualClock
-from .conformance import BROKER_CHECKS, STORE_CHECKS, Check, ConformanceError, Promise, World
+from .conformance import BROKER_CHECKS, STORE_CHECKS, Check, ConformanceError, ConformanceFixture, Promise
 
 __all__ = [
     "BROKER_CHECKS",
@@ -12,11 +12,11 @@ __all__ = [
     "AsgiStream",
     "Check",
     "ConformanceError",
+    "ConformanceFixture",
     "ManualClock",
     "Promise",
     "Response",
     "StreamEnded",
-    "World",
     "open_stream",
     "request",
 ]

@@ -7,12 +7,12 @@ from .decoder import DEFAULT_MAX_EVENT, DEFAULT_MAX_LINE, Decoder
 from .encoder import (
     FRAME_START,
     HEARTBEAT,
+    check_line,
     encode,
     envelope_data,
     frame_tail,
-    plain,
-    sealed,
     sealed_start,
+    utf8_length,
 )
 from .event import MAX_RETRY, RESERVED_TYPES, Event
 
@@ -28,12 +28,12 @@ __all__ = [
     "Event",
     "auth_event",
     "bye_event",
+    "check_line",
     "encode",
     "envelope_data",
     "frame_tail",
     "gap_event",
-    "plain",
     "retry_line",
-    "sealed",
     "sealed_start",
+    "utf8_length",
 ]

@@ -13,14 +13,14 @@ from .event import MAX_RETRY, Event
 __all__ = [
     "FRAME_START",
     "HEARTBEAT",
+    "check_line",
     "check_retry",
     "check_text",
     "encode",
     "envelope_data",
     "frame_tail",
-    "plain",
-    "sealed",
     "sealed_start",
+    "utf8_length",
 ]
 
 HEARTBEAT: Final = b":\n"
@@ -54,21 +54,11 @@ def encode(event: Event) -> bytes:
 def frame_tail(position: str, type: str, data: str, topic: str | None, retry: int | None = None) -> bytes:  # noqa: A002
     """Encode a frame without its beginning ``id: ``, so that a resume token may still stand there.
 
-    The result is shared by all streams that get the event; `plain` and `sealed` complete it.
+    The result is shared by all streams that get the event; `FRAME_START` or a `sealed_start` completes it.
 
     :raises InvalidInput: as `encode`.
     """
     return _line(position, "id") + _fields(type, data, topic, retry)
-
-
-def plain(tail: bytes) -> bytes:
-    """Complete a tail to the frame of a stream without resume tokens: ``id: <position>``."""
-    return FRAME_START + tail
-
-
-def sealed(token: bytes, tail: bytes) -> bytes:
-    """Complete a tail to the frame of a ticket stream: ``id: <token>_<position>``."""
-    return sealed_start(token) + tail
 
 
 def sealed_start(token: bytes) -> bytes:
@@ -97,6 +87,22 @@ def check_text(field: str, text: str) -> None:
     :raises InvalidInput: names ``field`` and the first lone surrogate.
     """
     _utf8(field, text)
+
+
+def check_line(field: str, text: str) -> None:
+    """Refuse text that cannot be an event type or topic.
+
+    :raises InvalidInput: names ``field``: it is empty, or holds a CR, LF, NUL or lone surrogate.
+    """
+    _line(text, field, may_be_empty=False)
+
+
+def utf8_length(field: str, text: str) -> int:
+    """Return the bytes of a text in UTF-8.
+
+    :raises InvalidInput: names ``field`` and the first lone surrogate.
+    """
+    return len(_utf8(field, text))
 
 
 def check_retry(retry: int) -> None:

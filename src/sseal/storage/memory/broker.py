@@ -35,21 +35,21 @@ class MemoryBroker:
         self._clock = clock
         self._retention = retention or Retention()
         self._lineage = Lineage("".join(secrets.choice(EPOCH_ALPHABET) for _ in range(EPOCH_LENGTH)))
-        self._entries: list[Entry] = []
+        self._entries: list[Entry] = []  # in order of offsets; those before index _start are trimmed
         self._start = 0
-        self._size = 0
+        self._size = 0  # bytes of the entries that are not trimmed
         self._head = 0
-        self._by_topic: dict[str, list[Entry]] = {}
-        self._trimmed: dict[str, tuple[int, float]] = {}
-        self._floor = (0, 0.0)
-        self._keys: dict[tuple[tuple[str, str], str], tuple[bytes, int, float]] = {}
-        self._intake: LogListener | None = None
-        self._opened_at = 0
+        self._by_topic: dict[str, list[Entry]] = {}  # the same entries by topic, without the trimmed ones
+        self._trimmed: dict[str, tuple[int, float]] = {}  # topic to offset and time of its newest trimmed entry
+        self._floor = (0, 0.0)  # the same for all topics that are not in _trimmed
+        self._keys: dict[tuple[tuple[str, str], str], tuple[bytes, int, float]] = {}  # to digest, offset, expiry
+        self._intake: LogListener | None = None  # None while closed, and for a broker that only publishes
+        self._opened_at = 0  # the head when it was opened
         self._open = False
 
-    async def open(self, intake: LogListener | None) -> None:
-        """Hand every later entry to ``intake``."""
-        self._intake, self._open, self._opened_at = intake, True, self._head
+    async def open(self, listener: LogListener | None) -> None:
+        """Hand every later entry to ``listener``."""
+        self._intake, self._open, self._opened_at = listener, True, self._head
 
     async def close(self) -> None:
         """Forget whom to hand entries to; the log itself stays readable."""

@@ -7,9 +7,10 @@ import heapq
 from collections.abc import Sequence
 
 from ...clock import Clock
-from ...errors import Unavailable
-from ..leases import Changes, Held, Leases
+from ..errors import store_full
+from ..leases import Changes, Held
 from ..store import MAX_RECORDS, StoreListener
+from .leases import Leases
 
 __all__ = ["MemoryStore"]
 
@@ -20,13 +21,13 @@ class MemoryStore:
     def __init__(self, clock: Clock, *, max_records: int = MAX_RECORDS) -> None:
         self._clock = clock
         self._max = max_records
-        self._records: dict[str, tuple[bytes, float]] = {}
+        self._records: dict[str, tuple[bytes, float]] = {}  # key to value and when it expires
         self._leases = Leases(max_records)
-        self._expiry: list[tuple[float, str]] = []
-        self._log: list[tuple[int, bytes, float]] = []
-        self._last = 0
+        self._expiry: list[tuple[float, str]] = []  # a heap of (when, key), with entries for records long replaced
+        self._log: list[tuple[int, bytes, float]] = []  # number, revocation, when it expires
+        self._last = 0  # number of the newest revocation
         self._node = ""
-        self._listener: StoreListener | None = None
+        self._listener: StoreListener | None = None  # None while closed
 
     def __len__(self) -> int:
         """Count the records that have not expired."""
@@ -75,7 +76,7 @@ class MemoryStore:
         now = self._clock.wall()
         self._log = [entry for entry in self._log if entry[2] > now]
         if len(self._log) >= self._max:
-            raise Unavailable("the store is full", code="store_full", retry_after=5.0)
+            raise store_full()
         self._last += 1
         self._log.append((self._last, record, expires_at))
         if self._listener is not None:
@@ -140,7 +141,7 @@ class MemoryStore:
     def _write(self, key: str, value: bytes, expires_at: float) -> None:
         self._sweep()
         if key not in self._records and len(self._records) >= self._max:
-            raise Unavailable("the store is full", code="store_full", retry_after=5.0)
+            raise store_full()
         self._records[key] = (value, expires_at)
         heapq.heappush(self._expiry, (expires_at, key))
         if len(self._expiry) > 2 * len(self._records) + 1024:

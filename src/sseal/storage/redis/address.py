@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ...errors import InvalidInput
-from ..address import REDIS_SCHEMES, authority_of, shown
+from ..address import REDIS_SCHEMES, authority_of, redact_url
 
 __all__ = ["Address"]
 
@@ -73,7 +73,7 @@ class Address:
 
     def __str__(self) -> str:
         """Return it as it may be logged: without user, password and options."""
-        return shown(self.text)
+        return redact_url(self.text)
 
 
 def _parts(rest: str, name: str) -> SplitResult:

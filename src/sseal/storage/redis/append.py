@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-import msgspec
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from ...errors import Conflict, SsealError, Unavailable
@@ -17,17 +16,17 @@ from ..broker import Publication
 from .codec import calls_of
 from .errors import Lost
 from .link import Link
-from .scripts import PUBLISH
+from .log_scripts import PUBLISH
 
-__all__ = ["Appender"]
+__all__ = ["Appender", "EpochSource"]
 
-PATIENCE: Final = 2.0
+PUBLISH_TIMEOUT: Final = 2.0
 """Seconds a publish may take in all, its repeats after a lost connection included (W9)."""
 MAX_QUEUED: Final = 1_000
 """Calls that wait for their turn: more than that is a log that cannot keep up."""
-GROUP_DRAFTS: Final = 128
+GROUP_PUBLICATIONS: Final = 128
 GROUP_SIZE: Final = 1024 * 1024
-"""Drafts and bytes of data in one script, if they are of several calls: about 4 ms of the server's time."""
+"""Publications and bytes of data in one script, if they are of several calls: about 4 ms of the server's time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,8 +36,7 @@ class _Call:
     publications: Sequence[Publication]
     answer: asyncio.Future[list[int]]
     deadline: float
-    unsure: bool = field(default=False)
-    """Whether it has been sent, and no answer says that nothing came of it."""
+    unsure: bool = False  # it has been sent, and no answer says that nothing came of it
 
     @property
     def size(self) -> int:
@@ -62,19 +60,32 @@ def _lost() -> Unavailable:
     return Unavailable("the log cannot be reached; nothing was published", code="broker_lost")
 
 
+class EpochSource(Protocol):
+    """Whoever knows the epoch of the log."""
+
+    async def writable_epoch(self) -> str:
+        """Return the current epoch, once the connection may be published on.
+
+        :raises Lost: it may not be in time.
+        """
+        ...
+
+    async def check_epoch(self) -> None:
+        """Find out what became of the epoch, and tell the hub if it is another one.
+
+        :raises Lost: the connection is gone.
+        """
+        ...
+
+
 class Appender:
-    """Groups what is published at the same time.
+    """Groups what is published at the same time."""
 
-    :param epoch: returns the current epoch, once the connection may be published on; raises `Lost`.
-    :param turn: finds out what became of the epoch.
-    """
-
-    def __init__(self, link: Link, epoch: Callable[[], Awaitable[str]], turn: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, link: Link, epochs: EpochSource) -> None:
         self._link = link
-        self._epoch = epoch
-        self._turn = turn
-        self._queue: deque[_Call] = deque()
-        self._pump: asyncio.Task[None] | None = None
+        self._epochs = epochs
+        self._queue: deque[_Call] = deque()  # calls that are in no group yet
+        self._appending: asyncio.Task[None] | None = None  # runs while there are calls
 
     async def publish(self, publications: Sequence[Publication]) -> list[int]:
         """Append all or nothing; see `Broker.publish`."""
@@ -83,10 +94,10 @@ class Appender:
         if len(self._queue) >= MAX_QUEUED:
             raise Unavailable("the log is busy; nothing was published", code="busy")
         loop = asyncio.get_running_loop()
-        call = _Call(publications, loop.create_future(), loop.time() + PATIENCE)
+        call = _Call(publications, loop.create_future(), loop.time() + PUBLISH_TIMEOUT)
         self._queue.append(call)
-        if self._pump is None:
-            self._pump = asyncio.create_task(self._append_all(), name="sseal-redis-publish")
+        if self._appending is None:
+            self._appending = asyncio.create_task(self._append_all(), name="sseal-redis-publish")
         try:
             async with asyncio.timeout_at(call.deadline):
                 return await call.answer
@@ -97,10 +108,10 @@ class Appender:
         """Refuse what is waiting, and let what is under way come to its end."""
         while self._queue:
             self._queue.popleft().refuse(Unavailable("the log is being closed", code="broker_closed"))
-        if (pump := self._pump) is not None:
-            await asyncio.wait([pump], timeout=PATIENCE)
-            pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
+        if (appending := self._appending) is not None:
+            await asyncio.wait([appending], timeout=PUBLISH_TIMEOUT)
+            appending.cancel()
+            await asyncio.gather(appending, return_exceptions=True)
 
     async def _append_all(self) -> None:
         try:
@@ -111,7 +122,7 @@ class Appender:
                     for call in group:
                         call.give_up()
         finally:
-            self._pump = None
+            self._appending = None
 
     def _next_group(self) -> list[_Call]:
         group: list[_Call] = []
@@ -122,7 +133,7 @@ class Appender:
                 self._queue.popleft()
                 continue
             publications, size = publications + len(call.publications), size + call.size
-            if group and (publications > GROUP_DRAFTS or size > GROUP_SIZE):
+            if group and (publications > GROUP_PUBLICATIONS or size > GROUP_SIZE):
                 break
             group.append(self._queue.popleft())
         return group
@@ -134,30 +145,30 @@ class Appender:
         repeated = False
         while not all(call.answer.done() for call in group):
             try:
-                epoch = await self._epoch()
+                epoch = await self._epochs.writable_epoch()
                 if not repeated:  # who gave up before anything was sent was told that nothing was
                     group = [call for call in group if not call.answer.done()]
                     if not group:
                         return
                     calls = calls_of([call.publications for call in group])
-                _doubt(group)
+                _mark_sent(group)
                 answers = await self._link.run(PUBLISH, epoch, nonce, self._link.channels, *calls)
             except Lost as error:
                 if not error.sent and not repeated:
-                    _spare(group)
+                    _mark_unsent(group)
                 repeated = repeated or error.sent
                 if self._link.lost_for_long:
                     return
             except ResponseError as error:
                 if not repeated:
-                    _spare(group)
-                if (refusal := await self._understand(error)) is not None:
+                    _mark_unsent(group)
+                if (refusal := await self._refusal(error)) is not None:
                     for call in group:
                         call.refuse(refusal)
             else:
-                _answer(group, msgspec.msgpack.decode(answers))
+                _answer(group, answers)
 
-    async def _understand(self, error: ResponseError) -> Unavailable | None:
+    async def _refusal(self, error: ResponseError) -> Unavailable | None:
         """Return what to tell the callers, or None to try again."""
         text = str(error)
         if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
@@ -167,26 +178,26 @@ class Appender:
             return None
         if text.startswith("EPOCH"):
             try:
-                await self._turn()
+                await self._epochs.check_epoch()
             except (Lost, ResponseError, Unavailable):
                 return None if self._link.lost_since is not None else _lost()
             return None
         return Unavailable(f"the log refuses: {text}", code="broker_refused")
 
 
-def _doubt(group: list[_Call]) -> None:
+def _mark_sent(group: list[_Call]) -> None:
     """Note that they may be appended from here on."""
     for call in group:
         call.unsure = True
 
 
-def _spare(group: list[_Call]) -> None:
+def _mark_unsent(group: list[_Call]) -> None:
     """Take back that they may have been appended."""
     for call in group:
         call.unsure = False
 
 
-def _answer(group: list[_Call], answers: list[Any]) -> None:
+def _answer(group: list[_Call], answers: Sequence[int | list[int]]) -> None:
     for call, answer in zip(group, answers, strict=True):
         if call.answer.done():
             continue

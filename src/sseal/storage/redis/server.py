@@ -7,7 +7,7 @@ from typing import Final
 
 from ...errors import InvalidInput, Unavailable
 
-__all__ = ["Server", "examine"]
+__all__ = ["Server", "check_server", "parse_info", "require_primary"]
 
 _MINIMUM: Final = 7
 """Redis 7.0 is the first whose scripts are all or nothing when memory or the disk is full (``#!lua``)."""
@@ -25,19 +25,19 @@ class Server:
     replid: str
 
 
-def facts(info: bytes) -> dict[str, str]:
+def parse_info(info: bytes) -> dict[str, str]:
     """Parse the answer to INFO."""
     lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
     return {name: value.strip() for name, _, value in lines}
 
 
-def examine(info: bytes, field: str) -> Server:
+def check_server(info: bytes, field: str) -> Server:
     """Return the server that gave this INFO.
 
     :raises InvalidInput: it can never be used as it is set up; says what to change.
     :raises Unavailable: it cannot be used now: it is a replica.
     """
-    known = facts(info)
+    known = parse_info(info)
     version = known.get("redis_version", "")
     valkey = "valkey_version" in known or known.get("server_name") == "valkey"
     if not valkey and int(version.partition(".")[0] or 0) < _MINIMUM:
@@ -51,11 +51,11 @@ def examine(info: bytes, field: str) -> Server:
             f"the server's maxmemory-policy is {policy}, which deletes events and revocations silently; "
             "set 'maxmemory-policy noeviction'",
         )
-    role_of(known)
+    require_primary(known)
     return Server(known.get("run_id", ""), known.get("master_replid", ""))
 
 
-def role_of(known: dict[str, str]) -> None:
+def require_primary(known: dict[str, str]) -> None:
     """Refuse what is no primary.
 
     :raises Unavailable: it is a replica.

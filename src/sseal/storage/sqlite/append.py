@@ -6,12 +6,12 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from ...errors import Conflict
+from ...errors import Conflict, SsealError
 from ...position import MAX_OFFSET
 from ..broker import IdempotencyKey, Publication
-from .log import Log, is_canary, row
+from .log import EventRow, Log, is_canary, row
 from .retention import trim
 from .rows import fetch, insert, micros, texts
 
@@ -29,13 +29,15 @@ CANARIES: Final = 8
 Claims = dict[str, tuple[bytes, int]]
 
 
-def append(connection: sqlite3.Connection, log: Log, calls: Sequence[Sequence[Publication]], now: int) -> list[Any]:
+def append(
+    connection: sqlite3.Connection, log: Log, calls: Sequence[Sequence[Publication]], now: int
+) -> list[list[int] | SsealError]:
     """Append what each caller brought, all or nothing for each; return offsets or `Conflict` for each.
 
     :param now: Unix microseconds.
     """
     plan = _Plan(log.head, now, _known(connection, calls, now))
-    answers = [plan.take(publications) for publications in calls]
+    answers: list[list[int] | SsealError] = [plan.take(publications) for publications in calls]
     if plan.events:
         plan.write(connection)
         log.head = plan.head
@@ -50,17 +52,17 @@ class _Plan:
     """What a transaction is going to append."""
 
     def __init__(self, head: int, now: int, known: Claims) -> None:
-        self.head = head
-        self.events: list[tuple[Any, ...]] = []
-        self._now = now
-        self._known = known
-        self._claimed: Claims = {}
+        self.head = head  # with what was taken so far
+        self.events: list[EventRow] = []
+        self._now = now  # Unix microseconds
+        self._known = known  # keys of earlier transactions, and those claimed in this one
+        self._claimed: Claims = {}  # keys claimed in this one
 
     def take(self, publications: Sequence[Publication]) -> list[int] | Conflict:
         """Give the drafts of one caller their offsets, unless one of their keys was used for something else."""
         claimed: Claims = {}
         offsets: list[int] = []
-        fresh: list[tuple[Any, ...]] = []
+        fresh: list[EventRow] = []
         for publication in publications:
             name = None if publication.key is None else _name(publication.key)
             if publication.key is not None and name is not None:

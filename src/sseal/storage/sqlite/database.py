@@ -8,25 +8,29 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from ...clock import Clock
 from ...errors import InvalidInput, TooLarge, Unavailable
 from . import epochs, schema
-from .errors import Faults, at_open, damaged
+from .errors import ErrorLog, at_open
+from .file_guard import FileGuard
 from .lock import OpenLock
-from .wakeups import MAX_BODY, Ringer
-from .watcher import Listener, Watcher
-from .worker import Handler, Job, Worker
+from .wakeups import MAX_BODY, Notifier
+from .watcher import FileListener, Watcher
+from .worker import Handler, Item, Result, Worker
 from .writer import Writer
 
-__all__ = ["Database", "Listener"]
+__all__ = ["Database", "FileListener"]
 
-PATIENCE: Final = 5.0
+OPEN_TIMEOUT: Final = 5.0
 """Seconds to wait for others while the file is opened."""
-
-TRIES: Final = 20
-"""Times a broadcast is tried at a process whose queue of datagrams is full, every 10 ms."""
+BUSY_TIMEOUT: Final = 1.0
+"""Seconds a statement waits for a lock of another process afterwards."""
+BROADCAST_TRIES: Final = 20
+"""Times a broadcast is tried at a process whose queue of datagrams is full."""
+BROADCAST_INTERVAL: Final = 0.01
+"""Seconds between two of them."""
 
 _Thread = TypeVar("_Thread", bound=Worker)
 
@@ -46,17 +50,15 @@ class Database:
             raise InvalidInput("broker", "names no file; use memory:// for a log that is forgotten")
         self.path = Path(path).absolute()
         self.clock = clock
-        self._users = 0
-        self._turn = asyncio.Lock()
-        self._faults = Faults(clock)
-        self._lock: OpenLock | None = None
-        self._file = (0, 0)
-        self._size = 0  # bytes, the last time it was whole; changed by the watching thread alone
-        self._cut_short = False
+        self._users = 0  # how often it was opened and not closed yet
+        self._opening = asyncio.Lock()  # held while somebody opens or closes
+        self._error_log = ErrorLog(clock)
+        self._guard = FileGuard(self.path)
+        self._lock: OpenLock | None = None  # this, the threads and the watcher exist while there are users
         self._reader: Worker | None = None
-        self._long_reader: Worker | None = None
+        self._long_reader: Worker | None = None  # for pages of the history, so that they keep no ticket waiting
         self._writer: Writer | None = None
-        self._watcher: Watcher | None = None
+        self._watcher: Watcher | None = None  # exists once somebody listens
 
     @property
     def lost_since(self) -> float | None:
@@ -70,19 +72,19 @@ class Database:
         :raises InvalidInput: the file cannot be used; says why and what to do.
         :raises Unavailable: not now: it is locked, or its disk is full.
         """
-        async with self._turn:
+        async with self._opening:
             if not self._users:
                 await _in_thread(lambda: self._prepare(setting))
-                self._reader = Worker("read", self._connect_reader, self._faults)
-                self._long_reader = Worker("read-long", self._connect_reader, self._faults)
-                self._writer = Writer(self.path, self._connect_writer, self._faults, self.same_file, self._wake_own)
+                self._reader = Worker("read", self._connect_reader, self._error_log)
+                self._long_reader = Worker("read-long", self._connect_reader, self._error_log)
+                self._writer = Writer(self._guard, self._connect_writer, self._error_log, self)
                 for thread in (self._reader, self._long_reader, self._writer):
                     thread.start()
             self._users += 1
 
     async def close(self) -> None:
         """Finish what waits and end the threads when this was the last user."""
-        async with self._turn:
+        async with self._opening:
             self._users -= 1
             if self._users or self._lock is None:
                 return
@@ -94,7 +96,7 @@ class Database:
             self._lock.release()
             self._writer = self._reader = self._long_reader = self._lock = None
 
-    async def write(self, handler: Handler, item: Any, *, size: int = 0, wake: bool = False) -> Any:
+    async def write(self, handler: Handler[Item, Result], item: Item, *, size: int = 0, wake: bool = False) -> Result:
         """Have something written; returns when it is on the disk.
 
         :param handler: does all that waits for it at once, in one transaction.
@@ -104,7 +106,7 @@ class Database:
         """
         return await _of(self._writer).call(handler, item, size=size, wake=wake)
 
-    async def read(self, handler: Handler, item: Any, *, long: bool = False) -> Any:
+    async def read(self, handler: Handler[Item, Result], item: Item, *, long: bool = False) -> Result:
         """Have something read, in one snapshot.
 
         :param long: whether it takes more than a moment: it then keeps no revocation or ticket waiting (W17).
@@ -112,42 +114,36 @@ class Database:
         """
         return await _of(self._long_reader if long else self._reader).call(handler, item)
 
-    def post(self, job: Job) -> None:
-        """Have something written that only the threads wait for, if anybody; callable from them.
-
-        :raises Unavailable: too much waits already.
-        """
-        _of(self._writer).offer(job)
-
-    async def listen(self, listener: Listener) -> None:
-        """Have a listener look at the file from now on, whenever something was written."""
+    async def listen(self, listener: FileListener) -> None:
+        """Tell a listener from now on whenever something was written."""
         if self._watcher is None:
-            self._watcher = Watcher(self, self._faults, asyncio.get_running_loop())
+            loop = asyncio.get_running_loop()
+            self._watcher = Watcher(self._guard, _of(self._writer), self.clock, self._error_log, loop)
         await self._watcher.add(listener)
 
-    async def unlisten(self, listener: Listener) -> None:
+    async def unlisten(self, listener: FileListener) -> None:
         """Leave a listener alone."""
         if self._watcher is not None:
             await self._watcher.remove(listener)
 
     async def broadcast(self, body: bytes) -> None:
-        """Say something to the listeners of all other processes, without writing: a full disk keeps nobody from it.
+        """Send a message to the listeners of all other processes, without writing: it works on a full disk too.
 
         :raises TooLarge: it is over 32 KiB.
         :raises Unavailable: it cannot be read who they are.
         """
         if len(body) > MAX_BODY:
-            raise TooLarge("body", f"is {len(body)} bytes, at most {MAX_BODY} are said")
+            raise TooLarge("body", f"is {len(body)} bytes, at most {MAX_BODY} are broadcast")
         own = None if self._watcher is None else self._watcher.address
         waiting = [address for address in await self.read(_addresses, None) if address != own]
-        ringer = Ringer()
+        notifier = Notifier()
         try:
-            for _ in range(TRIES):
-                if not (waiting := ringer.say(body, waiting)):
+            for _ in range(BROADCAST_TRIES):
+                if not (waiting := notifier.broadcast(body, waiting)):
                     return
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(BROADCAST_INTERVAL)
         finally:
-            ringer.close()
+            notifier.close()
 
     async def look(self) -> None:
         """Have all listeners look now; returns when they have.
@@ -157,74 +153,35 @@ class Database:
         if self._watcher is not None:
             await self._watcher.look()
 
-    def same_file(self) -> None:
-        """Make sure that the path still names the file that was opened, and that the watcher found it whole.
-
-        :raises Unavailable: it was deleted, replaced or cut short.
-        """
-        self.measure()
-        if self._cut_short:
-            raise damaged()
-
-    def whole_file(self, connection: sqlite3.Connection) -> None:
-        """Make sure that nobody has cut the file short; called by the watcher.
-
-        SQLite itself goes on with what it remembers of such a file, and acknowledges what a checkpoint then spoils. A
-        file in WAL mode gets smaller only after its count of pages has.
-
-        :raises Unavailable: as `same_file`.
-        """
-        size = self.measure()
-        if size < self._size:
-            ((pages,), (page,)) = (connection.execute(f"PRAGMA {of}").fetchone() for of in ("page_count", "page_size"))
-            self._cut_short = size < max(1, pages) * page
-            if self._cut_short:
-                raise damaged()
-        self._size, self._cut_short = size, False
-
-    def measure(self) -> int:
-        """Return the size of the file, in bytes.
-
-        :raises Unavailable: it was deleted or replaced.
-        """
-        try:
-            status = self.path.stat()
-            found, size = (status.st_dev, status.st_ino), status.st_size
-        except OSError:
-            found, size = (0, 0), 0
-        if found != self._file:
-            what = f"{self.path} was deleted or replaced while it was open; put it back, or restart every hub"
-            raise Unavailable(what, code="broker_failed", retry_after=30.0)
-        return size
-
-    def _wake_own(self) -> str | None:
+    def on_commit(self) -> str | None:
+        """Wake this process's own watcher; see `sseal.storage.sqlite.writer.CommitListener`."""
         watcher = self._watcher
         return None if watcher is None else watcher.wake()
 
     def _connect_reader(self) -> sqlite3.Connection:
-        return schema.connect(self.path, patience=1.0)
+        return schema.connect(self.path, busy_timeout=BUSY_TIMEOUT)
 
     def _connect_writer(self) -> sqlite3.Connection:
-        connection = schema.connect(self.path, patience=1.0)
+        connection = schema.connect(self.path, busy_timeout=BUSY_TIMEOUT)
         connection.execute("PRAGMA busy_timeout = 0")  # the writer's own waits are shorter
         return connection
 
     def _prepare(self, setting: str) -> None:
         try:
             schema.create(self.path, setting)
-            self._lock = OpenLock(f"{self.path}-lock")
-            self._adopt(setting, self._lock)
+            lock = OpenLock(f"{self.path}-lock")
+            try:
+                self._adopt(setting, lock)
+            except BaseException:
+                lock.release()
+                raise
+            self._lock = lock
         except (sqlite3.Error, OSError) as error:
             raise at_open(error, setting, str(self.path)) from None
-        finally:
-            if self._lock is not None and self._file == (0, 0):
-                self._lock.release()
-                self._lock = None
 
     def _adopt(self, setting: str, lock: OpenLock) -> None:
-        self._file = (0, 0)
         alone = lock.acquire()
-        connection = schema.connect(self.path, patience=PATIENCE)
+        connection = schema.connect(self.path, busy_timeout=OPEN_TIMEOUT)
         try:
             schema.adopt(connection, setting, self.path, alone=alone)
             if alone:
@@ -233,8 +190,7 @@ class Database:
                 connection.execute("DELETE FROM listener")
                 connection.execute("COMMIT")
                 lock.share()
-            self._file = _identity(self.path)
-            self._size, self._cut_short = 0, False
+            self._guard.remember()
             schema.tighten(self.path)
         finally:
             connection.close()
@@ -244,11 +200,6 @@ def _addresses(connection: sqlite3.Connection, items: Sequence[None]) -> list[li
     """Return where other processes listen."""
     found = [address for (address,) in connection.execute("SELECT address FROM listener")]
     return [found] * len(items)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
 
 
 def _of(worker: _Thread | None) -> _Thread:

@@ -10,7 +10,7 @@ from typing import Final
 from ...position import EPOCH_ALPHABET, EPOCH_LENGTH, Lineage
 from .rows import decode
 
-__all__ = ["MAX_EPOCHS", "Tip", "begin", "read_tip", "settle"]
+__all__ = ["MAX_EPOCHS", "Tip", "begin", "ensure_continuity", "read_tip"]
 
 MAX_EPOCHS: Final = 256
 """Epochs that are remembered: half a year of a restart a day and some more. Older positions get a gap."""
@@ -49,7 +49,7 @@ def begin(connection: sqlite3.Connection, known: Tip | None = None) -> None:
     connection.execute("DELETE FROM epoch WHERE id <= (SELECT max(id) FROM epoch) - ?", (MAX_EPOCHS,))
 
 
-def settle(connection: sqlite3.Connection, known: Tip) -> Tip:
+def ensure_continuity(connection: sqlite3.Connection, known: Tip) -> Tip:
     """Make sure that the file continues what this process knows, in the caller's transaction; return its tip.
 
     A file that was put back to an earlier state under open hubs, or became another log, begins a new epoch: its

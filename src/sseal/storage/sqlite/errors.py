@@ -10,9 +10,9 @@ from typing import Final
 from ...clock import Clock
 from ...errors import InvalidInput, SsealError, Unavailable
 
-__all__ = ["Faults", "at_open", "damaged", "lasting", "primary", "translate"]
+__all__ = ["ErrorLog", "at_open", "damaged", "lasting", "primary", "translate"]
 
-EVERY: Final = 60.0
+REPEAT_INTERVAL: Final = 60.0
 """Seconds between two lines about the same fault: a full disk is met by every event."""
 _OF_THE_FILE: Final = frozenset(
     (
@@ -35,19 +35,19 @@ _UNPROVEN: Final = frozenset((sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_D
 logger = logging.getLogger("sseal.sqlite")
 
 
-class Faults:
+class ErrorLog:
     """The log of what went wrong with one file."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}  # by error code, in monotonic seconds
 
     def report(self, error: SsealError) -> None:
         """Log a fault unless one of its kind was logged a moment ago."""
         now = self._clock.monotonic()
-        if now - self._said.get(error.code, -EVERY) < EVERY:
+        if now - self._logged_at.get(error.code, -REPEAT_INTERVAL) < REPEAT_INTERVAL:
             return
-        self._said[error.code] = now
+        self._logged_at[error.code] = now
         cause = None if isinstance(error.__cause__, SsealError) else error.__cause__
         logger.error("sqlite: %s", error.detail, extra={"code": error.code}, exc_info=cause)
 

@@ -6,16 +6,16 @@ import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from ...subscription import TopicSet
 from ...topics import Pattern
 from ..broker import Entry, Page
 from .log import EVENT, PAGE_BYTES, Log, entry, is_canary
 from .retention import due
-from .rows import fetch, micros, texts
+from .rows import Row, fetch, micros, texts
 
-__all__ = ["LOST_SCAN", "SCAN", "Question", "pages"]
+__all__ = ["LOST_SCAN", "SCAN", "HistoryQuery", "pages"]
 
 SCAN: Final = 1_000
 """Events that one page looks through for patterns: about a millisecond, and others get their turn."""
@@ -26,11 +26,11 @@ BEYOND: Final = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class HistoryQuery:
     """What `Broker.history` was asked.
 
     :param now: Unix microseconds.
-    :param patient: whether nothing shall be answered while retention is due.
+    :param require_trimmed: answer nothing while retention is due, so that nothing is shown that should be gone.
     """
 
     topics: TopicSet
@@ -39,17 +39,17 @@ class Question:
     limit: int
     since: Mapping[str, float]
     now: int
-    patient: bool = True
+    require_trimmed: bool = True
 
 
-def pages(connection: sqlite3.Connection, questions: Sequence[Question]) -> list[Page | None]:
+def pages(connection: sqlite3.Connection, queries: Sequence[HistoryQuery]) -> list[Page | None]:
     """Answer each; None for one that has to wait until the log is trimmed."""
-    return [_page(connection, question) for question in questions]
+    return [_page(connection, query) for query in queries]
 
 
-def _page(connection: sqlite3.Connection, asked: Question) -> Page | None:
+def _page(connection: sqlite3.Connection, asked: HistoryQuery) -> Page | None:
     log = Log.read(connection)
-    if asked.patient and due(log, asked.now):
+    if asked.require_trimmed and due(log, asked.now):
         return None
     upto = log.head if asked.upto is None else min(asked.upto, log.head)
     offsets = _of_topics(connection, asked, upto)
@@ -65,7 +65,7 @@ def _page(connection: sqlite3.Connection, asked: Question) -> Page | None:
     return Page(alive, max(looked, asked.after) if whole else entries[-1].offset, not whole or looked < upto, lost)
 
 
-def _of_topics(connection: sqlite3.Connection, asked: Question, upto: int) -> set[int]:
+def _of_topics(connection: sqlite3.Connection, asked: HistoryQuery, upto: int) -> set[int]:
     """Return the first offsets of each topic, one more than fit on the page."""
     topics = [topic for topic in asked.topics.exact if not is_canary(topic)]
     if not topics:
@@ -102,7 +102,7 @@ def _of_patterns(connection: sqlite3.Connection, topics: TopicSet, after: int, u
 
 def _through_index(connection: sqlite3.Connection, patterns: TopicSet, after: int, upto: int) -> set[int] | None:
     """Look only at the topics that begin as the patterns do; None when these are too many events."""
-    rows: list[list[Any]] = []
+    rows: list[Row] = []
     for pattern in patterns.patterns:
         first, last = _range(pattern)
         rows += fetch(
@@ -147,7 +147,7 @@ def _load(connection: sqlite3.Connection, offsets: Sequence[int]) -> list[Entry]
     return [entry(values) for values in sorted(rows)]
 
 
-def _lost(connection: sqlite3.Connection, asked: Question, log: Log) -> int:
+def _lost(connection: sqlite3.Connection, asked: HistoryQuery, log: Log) -> int:
     """Return the newest trimmed offset after the start; topics without a record share the floor."""
     newest = asked.after
     floor = (log.floor, log.floor_at)
@@ -164,7 +164,7 @@ def _lost(connection: sqlite3.Connection, asked: Question, log: Log) -> int:
     return newest if newest > asked.after else 0
 
 
-def _trimmed_of(connection: sqlite3.Connection, topics: Sequence[str]) -> list[list[Any]]:
+def _trimmed_of(connection: sqlite3.Connection, topics: Sequence[str]) -> list[Row]:
     if not topics:
         return []
     return fetch(
@@ -175,7 +175,7 @@ def _trimmed_of(connection: sqlite3.Connection, topics: Sequence[str]) -> list[l
     )
 
 
-def _lost_of_patterns(connection: sqlite3.Connection, asked: Question, after: int) -> int:
+def _lost_of_patterns(connection: sqlite3.Connection, asked: HistoryQuery, after: int) -> int:
     """Return the newest trimmed offset of all patterns, or ``after``.
 
     Of more records than are looked through the newest offset of the rest is given: a gap that may be none is
@@ -198,7 +198,7 @@ def _lost_of_patterns(connection: sqlite3.Connection, asked: Question, after: in
     return int(rows[-1][0]) if through_index is None else through_index
 
 
-def _lost_through_index(connection: sqlite3.Connection, asked: Question, after: int) -> int | None:
+def _lost_through_index(connection: sqlite3.Connection, asked: HistoryQuery, after: int) -> int | None:
     """Look only at the topics that begin as the patterns do; None when these are too many."""
     newest, left = after, LOST_SCAN
     for pattern in asked.topics.patterns:
@@ -216,5 +216,5 @@ def _lost_through_index(connection: sqlite3.Connection, asked: Question, after: 
     return newest
 
 
-def _since(asked: Question, name: str) -> int:
+def _since(asked: HistoryQuery, name: str) -> int:
     return micros(asked.since.get(name, 0.0))

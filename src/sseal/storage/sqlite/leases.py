@@ -1,4 +1,4 @@
-"""Leases and what they hold, in the file; see `sseal.storage.leases`. Times are microseconds."""
+"""Leases and what they hold, in the file. Times are microseconds."""
 
 from __future__ import annotations
 
@@ -6,21 +6,65 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ...errors import Unavailable
-from ..leases import Changes, Held, full, lapsed
-from .rows import fetch, insert, places
+from ...clock import Clock
+from ...errors import SsealError
+from ..errors import lease_lapsed, store_full
+from ..leases import Changes, Held
+from .database import Database
+from .rows import fetch, insert, micros, places
 
-__all__ = ["enter", "held", "release", "renew"]
+__all__ = ["Leases"]
 
-STEP: Final = 500
+NAMES_STEP: Final = 500
 """Names in one statement."""
 
 
-def renew(connection: sqlite3.Connection, owner: str, length: int, now: int) -> bool:
+class Leases:
+    """The leases of a file; see the methods of `sseal.storage.store.Store` by the same names.
+
+    :param limit: entries of all owners at once.
+    """
+
+    def __init__(self, database: Database, clock: Clock, limit: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._limit = limit
+
+    async def renew(self, owner: str, seconds: float) -> bool:
+        """Hold a lease; tell whether it was held until now."""
+        return await self._database.write(self._renew, (owner, micros(seconds)))
+
+    async def release(self, owner: str) -> None:
+        """Give back a lease with everything under it."""
+        await self._database.write(_release, owner)
+
+    async def enter(self, owner: str, changes: Changes) -> dict[str, int]:
+        """Put into sets, take out, and count."""
+        size = sum(len(value or b"") for value in changes.values())
+        return await self._database.write(self._enter, (owner, changes), size=size)
+
+    async def held(self, sets: Sequence[str]) -> dict[str, list[Held]]:
+        """Return what is in sets."""
+        return await self._database.read(self._held, sets)
+
+    def _renew(self, connection: sqlite3.Connection, items: Sequence[tuple[str, int]]) -> list[bool]:
+        return [_renew(connection, owner, length, micros(self._clock.wall())) for owner, length in items]
+
+    def _enter(
+        self, connection: sqlite3.Connection, items: Sequence[tuple[str, Changes]]
+    ) -> list[dict[str, int] | SsealError]:
+        now = micros(self._clock.wall())
+        return [_enter(connection, owner, changes, now, self._limit) for owner, changes in items]
+
+    def _held(self, connection: sqlite3.Connection, items: Sequence[Sequence[str]]) -> list[dict[str, list[Held]]]:
+        return [_held(connection, sets, micros(self._clock.wall())) for sets in items]
+
+
+def _renew(connection: sqlite3.Connection, owner: str, length: int, now: int) -> bool:
     """Hold a lease; tell whether it was held until now."""
     known, renewed = _leases(connection)
     holders = _holders(known, renewed, now)
-    release(connection, [name for name in known if name not in holders])
+    _release(connection, [name for name in known if name not in holders])
     for name in holders:
         end, longest = known[name]
         if now - renewed > longest / 2 or end > now + longest:  # nobody could renew, or the clock was set back
@@ -29,7 +73,7 @@ def renew(connection: sqlite3.Connection, owner: str, length: int, now: int) -> 
     return owner in holders
 
 
-def release(connection: sqlite3.Connection, owners: Sequence[str]) -> list[None]:
+def _release(connection: sqlite3.Connection, owners: Sequence[str]) -> list[None]:
     """Give back leases with everything under them."""
     for owner in owners:
         connection.execute("DELETE FROM lease WHERE owner = ?", (owner,))
@@ -37,29 +81,29 @@ def release(connection: sqlite3.Connection, owners: Sequence[str]) -> list[None]
     return [None] * len(owners)
 
 
-def enter(
+def _enter(
     connection: sqlite3.Connection, owner: str, changes: Changes, now: int, limit: int
-) -> dict[str, int] | Unavailable:
+) -> dict[str, int] | SsealError:
     """Put in, take out and count; refused as a whole without a lease, or when it is too much.
 
     :param limit: entries of all owners.
     """
     holders = _holders(*_leases(connection), now)
     if owner not in holders:
-        return lapsed()
+        return lease_lapsed()
     # A count costs a pass over an index, and a table that is nearly full is no place to be exact: what replaces an
     # entry is taken for a new one.
     (entries,) = connection.execute("SELECT count(*) FROM held").fetchone()
     put = [(name, owner, key, value) for (name, key), value in changes.items() if value is not None]
     if put and entries + len(put) > limit:
-        return full()
+        return store_full()
     insert(connection, "INSERT OR REPLACE INTO held VALUES", put)
     gone = [(name, owner, key) for (name, key), value in changes.items() if value is None]
     connection.executemany('DELETE FROM held WHERE "set" = ? AND owner = ? AND id = ?', gone)
     return _counts(connection, sorted({name for name, _ in changes}), holders)
 
 
-def held(connection: sqlite3.Connection, sets: Sequence[str], now: int) -> dict[str, list[Held]]:
+def _held(connection: sqlite3.Connection, sets: Sequence[str], now: int) -> dict[str, list[Held]]:
     """Return what counts in these sets."""
     holders = _holders(*_leases(connection), now)
     found: dict[str, list[Held]] = {name: [] for name in sets}
@@ -109,4 +153,4 @@ def _counts(connection: sqlite3.Connection, names: Sequence[str], holders: set[s
 
 
 def _chunks(names: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (names[start : start + STEP] for start in range(0, len(names), STEP))
+    return (names[start : start + NAMES_STEP] for start in range(0, len(names), NAMES_STEP))

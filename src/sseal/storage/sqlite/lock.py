@@ -11,7 +11,7 @@ from ...errors import Unavailable
 
 __all__ = ["OpenLock"]
 
-PATIENCE: Final = 10.0
+LOCK_TIMEOUT: Final = 10.0
 """Seconds to wait for the first process while it checks the file and makes the tables."""
 
 
@@ -24,6 +24,7 @@ class OpenLock:
     """
 
     def __init__(self, path: str) -> None:
+        # The lock belongs to this descriptor: closing it lets go.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def acquire(self) -> bool:
@@ -31,7 +32,7 @@ class OpenLock:
 
         :raises Unavailable: another process has been preparing the file for a long time.
         """
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + LOCK_TIMEOUT
         while True:
             if self._try(fcntl.LOCK_EX):
                 return True

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import Any, Final
+from typing import Final
 
 from ..broker import CANARY_ROOT, Entry, Publication, Retention
-from .rows import micros, seconds
+from .rows import Row, micros, seconds
 
-__all__ = ["EVENT", "PAGE_BYTES", "Log", "entry", "is_canary", "keep", "row", "size_of"]
+__all__ = ["EVENT", "PAGE_BYTES", "EventRow", "Log", "entry", "is_canary", "keep", "row", "size_of"]
 
 EVENT: Final = 'json_array("offset", topics, published_at, expires_at, retry, type, data)'
 """What `entry` makes an entry of."""
@@ -21,6 +21,9 @@ TOPIC_OVERHEAD: Final = 20
 """Bytes an event and its place under a topic cost in the file beside their text."""
 _DEFAULT: Final = Retention()
 _NEVER: Final = 2**62
+
+EventRow = tuple[int, str, int, int, int | None, int | None, str, str]
+"""Offset, topics, bytes, published_at, expires_at, retry, type, data: a row of the table ``event``."""
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ def keep(connection: sqlite3.Connection, retentions: Sequence[Retention]) -> lis
     return [None] * len(retentions)
 
 
-def row(offset: int, publication: Publication, now: int) -> tuple[Any, ...]:
+def row(offset: int, publication: Publication, now: int) -> EventRow:
     """Return an event as it is stored; no printable text, so no topic, holds a line feed."""
     ends = None if publication.ttl is None else now + micros(publication.ttl)
     topics = "\n".join(publication.topics)
@@ -83,7 +86,7 @@ def row(offset: int, publication: Publication, now: int) -> tuple[Any, ...]:
     return (offset, topics, size, now, ends, publication.retry, publication.type, publication.data)
 
 
-def entry(values: Sequence[Any]) -> Entry:
+def entry(values: Row) -> Entry:
     """Return an event as it is handed out."""
     offset, topics, published_at, expires_at, retry, kind, data = values
     ends = None if expires_at is None else seconds(expires_at)

@@ -1,27 +1,78 @@
-"""What several callers do to records in one transaction, one after the other."""
+"""Records and counters: what several callers do to them goes into one transaction, one after the other."""
 
 from __future__ import annotations
 
 import sqlite3
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, Generic
 
-from ...errors import Unavailable
+from ...clock import Clock
+from ...errors import SsealError, Unavailable
+from ..errors import store_full
+from .database import Database
 from .rows import decode, insert, micros, places
+from .worker import Result
 
-__all__ = ["Call", "Count", "Put", "Shelf", "Swap", "Take", "apply", "records", "sweep"]
+__all__ = ["Records"]
 
-STEP: Final = 1_000
+SWEEP_STEP: Final = 1_000
 """Expired records that go with one commit."""
 
 Record = tuple[bytes, int]
 """A value, and the Unix microsecond at which it is over."""
 
 
+class Records:
+    """The records of a file; see the methods of `sseal.storage.store.Store` by the same names.
+
+    :param limit: records at once.
+    """
+
+    def __init__(self, database: Database, clock: Clock, limit: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._limit = limit
+
+    async def put(self, key: str, value: bytes, expires_at: float) -> None:
+        """Write a record."""
+        await self._change(_Put(key, value, expires_at), len(value))
+
+    async def get(self, key: str) -> bytes | None:
+        """Read a record."""
+        return await self._database.read(self._read, key)
+
+    async def take(self, key: str) -> bytes | None:
+        """Read and delete in one step."""
+        return await self._change(_Take(key))
+
+    async def swap(self, key: str, old: bytes | None, new: bytes | None, expires_at: float) -> bool:
+        """Compare and write in one step."""
+        return await self._change(_Swap(key, old, new, expires_at), len(new or b""))
+
+    async def count(self, key: str, seconds: float, by: int = 1) -> int:
+        """Count."""
+        return await self._change(_Count(f"count/{key}", seconds, by))
+
+    def sweep(self, connection: sqlite3.Connection) -> None:
+        """Remove some of what has expired; in the writing thread."""
+        _sweep(connection, micros(self._clock.wall()))
+
+    async def _change(self, change: _Change[Result], size: int = 0) -> Result:
+        return await self._database.write(self._apply, change, size=size)
+
+    def _apply(self, connection: sqlite3.Connection, changes: Sequence[_Change[Result]]) -> list[Result | SsealError]:
+        return _apply(connection, changes, micros(self._clock.wall()), self._limit)
+
+    def _read(self, connection: sqlite3.Connection, keys: Sequence[str]) -> list[bytes | None]:
+        batch = _Batch(_load(connection, keys), micros(self._clock.wall()))
+        return [None if (known := batch.get(key)) is None else known[0] for key in keys]
+
+
 @dataclass(slots=True)
-class Shelf:
-    """The records that the calls are about, and what becomes of them.
+class _Batch:
+    """The records that a group of callers asks for, and what becomes of them.
 
     :param found: what is stored of them, expired ones too.
     :param room: how many more fit.
@@ -41,7 +92,7 @@ class Shelf:
         """Write a record, unless it is new and there is no room."""
         if key not in self.found and key not in self.changed:
             if self.room <= 0:
-                return Unavailable("the store is full", code="store_full", retry_after=5.0)
+                return store_full()
             self.room -= 1
         self.changed[key] = (value, expires_at)
         return None
@@ -52,89 +103,79 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
-    """Write; see `Store.put`."""
+class _Change(Generic[Result]):
+    """What one caller asks for."""
 
     key: str
-    value: bytes
-    expires_at: float
 
-    def on(self, shelf: Shelf) -> Unavailable | None:
-        """Return nothing, or why not."""
-        return shelf.put(self.key, self.value, micros(self.expires_at))
+    @abstractmethod
+    def apply(self, batch: _Batch) -> Result | SsealError:
+        """Do it; return the result, or why not."""
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
-    """Read and delete; see `Store.take`."""
+class _Put(_Change[None]):
+    value: bytes
+    expires_at: float
 
-    key: str
+    def apply(self, batch: _Batch) -> SsealError | None:
+        return batch.put(self.key, self.value, micros(self.expires_at))
 
-    def on(self, shelf: Shelf) -> bytes | None:
-        """Return the value."""
-        known = shelf.get(self.key)
+
+@dataclass(frozen=True, slots=True)
+class _Take(_Change[bytes | None]):
+    def apply(self, batch: _Batch) -> bytes | None:
+        known = batch.get(self.key)
         if known is None:
             return None
-        shelf.drop(self.key)
+        batch.drop(self.key)
         return known[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Swap:
-    """Compare and write; see `Store.swap`."""
-
-    key: str
+class _Swap(_Change[bool]):
     old: bytes | None
     new: bytes | None
     expires_at: float
 
-    def on(self, shelf: Shelf) -> bool | Unavailable:
-        """Return whether it was done, or why not."""
-        known = shelf.get(self.key)
+    def apply(self, batch: _Batch) -> bool | SsealError:
+        known = batch.get(self.key)
         if (None if known is None else known[0]) != self.old:
             return False
         if self.new is not None:
-            return shelf.put(self.key, self.new, micros(self.expires_at)) or True
+            return batch.put(self.key, self.new, micros(self.expires_at)) or True
         if known is not None:
-            shelf.drop(self.key)
+            batch.drop(self.key)
         return True
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """Count; see `Store.count`."""
-
-    key: str
+class _Count(_Change[int]):
     seconds: float
     by: int
 
-    def on(self, shelf: Shelf) -> int | Unavailable:
-        """Return the number, or why not."""
-        known = shelf.get(self.key)
+    def apply(self, batch: _Batch) -> int | SsealError:
+        known = batch.get(self.key)
         if known is None:
             if self.by <= 0:
                 return 0
-            return shelf.put(self.key, b"%d" % self.by, shelf.now + micros(self.seconds)) or self.by
+            return batch.put(self.key, b"%d" % self.by, batch.now + micros(self.seconds)) or self.by
         number = max(0, int(known[0]) + self.by)
-        shelf.changed[self.key] = (b"%d" % number, known[1])
+        batch.changed[self.key] = (b"%d" % number, known[1])
         return number
 
 
-Call = Put | Take | Swap | Count
-
-
-def apply(connection: sqlite3.Connection, calls: Sequence[Call], now: int, limit: int) -> list[Any]:
-    """Do what several callers ask for; the result of each may be an exception.
-
-    :param limit: records at once.
-    """
-    sweep(connection, now)
+def _apply(
+    connection: sqlite3.Connection, changes: Sequence[_Change[Result]], now: int, limit: int
+) -> list[Result | SsealError]:
+    """Do what several callers ask for."""
+    _sweep(connection, now)
     (stored,) = connection.execute("SELECT records FROM store").fetchone()
-    found = records(connection, [call.key for call in calls])
-    shelf = Shelf(found, now, limit - stored)
-    results = [call.on(shelf) for call in calls]
-    kept = [(key, *record) for key, record in shelf.changed.items() if record is not None]
-    gone = [key for key, record in shelf.changed.items() if record is None and key in found]
+    found = _load(connection, [change.key for change in changes])
+    batch = _Batch(found, now, limit - stored)
+    results = [change.apply(batch) for change in changes]
+    kept = [(key, *record) for key, record in batch.changed.items() if record is not None]
+    gone = [key for key, record in batch.changed.items() if record is None and key in found]
     newer = "ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"
     insert(connection, "INSERT INTO record VALUES", kept, newer)
     if gone:
@@ -145,18 +186,18 @@ def apply(connection: sqlite3.Connection, calls: Sequence[Call], now: int, limit
     return results
 
 
-def records(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Record]:
+def _load(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Record]:
     """Return what is stored under these keys, expired ones too."""
     select = "SELECT json_group_array(json_array(key, hex(value), expires_at)) FROM record WHERE key IN"
     (text,) = connection.execute(f"{select} {places(len(keys))}", list(keys)).fetchone()
     return {key: (bytes.fromhex(value), expires_at) for key, value, expires_at in decode(text)}
 
 
-def sweep(connection: sqlite3.Connection, now: int) -> None:
+def _sweep(connection: sqlite3.Connection, now: int) -> None:
     """Remove some of what has expired: more than one transaction adds."""
     gone = connection.execute(
         "DELETE FROM record WHERE key IN (SELECT key FROM record WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
-        (now, STEP),
+        (now, SWEEP_STEP),
     ).rowcount
     if gone:
         connection.execute("UPDATE store SET records = records - ?", (gone,))

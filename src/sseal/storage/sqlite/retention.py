@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from .log import Log, is_canary
-from .rows import fetch, insert, texts
+from .rows import Row, fetch, insert, texts
 
-__all__ = ["MAX_TRIMMED", "STEP", "due", "trim"]
+__all__ = ["MAX_TRIMMED", "TRIM_STEP", "due", "trim"]
 
-STEP: Final = 1_000
+TRIM_STEP: Final = 1_000
 """Events one commit trims at most: some ten milliseconds, and other writers get their turn."""
-LEAST: Final = 64
+MIN_STEP: Final = 64
 """Rows looked at when it is not known how many are over."""
 MAX_TRIMMED: Final = 65_536
 """Topics whose newest trimmed offset is kept apart; older ones fall into the common floor."""
 
 
 @dataclass(slots=True)
-class _Victims:
+class _TrimPlan:
     """What is trimmed.
 
     :param last: its newest offset; ``next_at`` is when the event after it was published, 0 if that was not looked at.
@@ -39,42 +39,42 @@ def due(log: Log, now: int) -> bool:
 
 
 def trim(connection: sqlite3.Connection, log: Log, now: int) -> bool:
-    """Let the oldest events go until all bounds hold, at most `STEP`; tell whether more has to go.
+    """Let the oldest events go until all bounds hold, at most `TRIM_STEP`; tell whether more has to go.
 
     The caller saves ``log``.
     """
     if not due(log, now):
         return False
-    limit = STEP if log.bytes > log.keep_bytes else min(STEP, max(LEAST, log.events - log.keep_count))
+    limit = TRIM_STEP if log.bytes > log.keep_bytes else min(TRIM_STEP, max(MIN_STEP, log.events - log.keep_count))
     rows = fetch(
         connection,
         'SELECT json_group_array(json_array("offset", topics, bytes, published_at, expires_at)) FROM'
         ' (SELECT * FROM event ORDER BY "offset" LIMIT ?)',
         (limit,),
     )
-    victims = _choose(sorted(rows), log, now)
-    if not victims.last:
+    plan = _choose(sorted(rows), log, now)
+    if not plan.last:
         return False
-    connection.execute('DELETE FROM event WHERE "offset" <= ?', (victims.last,))
+    connection.execute('DELETE FROM event WHERE "offset" <= ?', (plan.last,))
     connection.execute(
         'DELETE FROM listed WHERE topic IN (SELECT value FROM json_each(?)) AND "offset" <= ?',
-        (texts(victims.topics), victims.last),
+        (texts(plan.topics), plan.last),
     )
-    _remember(connection, log, victims.missed)
-    log.oldest_at = victims.next_at
+    _remember(connection, log, plan.missed)
+    log.oldest_at = plan.next_at
     return due(log, now)
 
 
-def _choose(rows: list[list[Any]], log: Log, now: int) -> _Victims:
-    victims = _Victims()
+def _choose(rows: list[Row], log: Log, now: int) -> _TrimPlan:
+    plan = _TrimPlan()
     for offset, topics, size, published_at, expires_at in rows:
         over = log.events > log.keep_count or log.bytes > log.keep_bytes or published_at <= now - log.keep_age
         if not over:
-            victims.next_at = published_at
+            plan.next_at = published_at
             break
         names = topics.split("\n")
-        victims.last = offset
-        victims.topics.update(names)
+        plan.last = offset
+        plan.topics.update(names)
         if is_canary(topics):
             continue
         log.events -= 1
@@ -82,8 +82,8 @@ def _choose(rows: list[list[Any]], log: Log, now: int) -> _Victims:
         log.trimmed = offset
         # An event that expired by its own ttl is not missed by anybody.
         if expires_at is None or expires_at > now:
-            victims.missed |= dict.fromkeys(names, (offset, published_at))
-    return victims
+            plan.missed |= dict.fromkeys(names, (offset, published_at))
+    return plan
 
 
 def _remember(connection: sqlite3.Connection, log: Log, missed: dict[str, tuple[int, int]]) -> None:

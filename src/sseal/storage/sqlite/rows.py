@@ -13,25 +13,28 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["decode", "fetch", "insert", "micros", "places", "seconds", "texts"]
+__all__ = ["Row", "decode", "fetch", "insert", "micros", "places", "seconds", "texts"]
 
 CHUNK: Final = 500
 """Rows of one statement; with 16 columns still far from the 32,766 parameters SQLite takes."""
 
+Row = list[Any]
+"""Values as SQLite gives them: text, numbers, None. What their types are is known from the statement alone."""
 
-def fetch(connection: sqlite3.Connection, select: str, parameters: Sequence[Any] = ()) -> list[list[Any]]:
+
+def fetch(connection: sqlite3.Connection, select: str, parameters: Sequence[object] = ()) -> list[Row]:
     """Return the rows of a query that makes one JSON array of arrays of them."""
     (text,) = connection.execute(select, parameters).fetchone()
     return decode(text)
 
 
-def decode(text: str) -> list[list[Any]]:
+def decode(text: str) -> list[Row]:
     """Return the rows of a JSON array of arrays."""
-    rows: list[list[Any]] = msgspec.json.decode(text)
+    rows: list[Row] = msgspec.json.decode(text)
     return rows
 
 
-def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]], otherwise: str = "") -> None:
+def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[object]], otherwise: str = "") -> None:
     """Insert rows with as few statements as possible.
 
     :param into: the statement up to and with ``VALUES``.
@@ -48,7 +51,7 @@ def places(number: int) -> str:
     return f"({','.join('?' * number)})"
 
 
-def texts(values: Iterable[Any]) -> str:
+def texts(values: Iterable[object]) -> str:
     """Return values as a JSON array, for ``json_each``."""
     return json.dumps(list(values))
 

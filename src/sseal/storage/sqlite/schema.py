@@ -117,13 +117,13 @@ def create(path: Path, setting: str) -> None:
         os.close(folder)
 
 
-def connect(path: Path, *, patience: float) -> sqlite3.Connection:
+def connect(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
     """Connect to a file that exists.
 
-    :param patience: seconds a statement waits for a lock of another process.
+    :param busy_timeout: seconds a statement waits for a lock of another process.
     """
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=patience, cached_statements=256
+        f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=busy_timeout, cached_statements=256
     )
     try:
         connection.execute("PRAGMA synchronous = FULL")

@@ -9,15 +9,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
-from ...errors import Unavailable
-from .errors import Faults, lasting, translate
+from ...errors import SsealError, Unavailable
+from .errors import ErrorLog, lasting, translate
 
-__all__ = ["DEADLINE", "Handler", "Job", "Outcome", "Worker"]
+__all__ = ["CALL_TIMEOUT", "AnyJob", "Handler", "Item", "Job", "Outcome", "Result", "Worker"]
 
-DEADLINE: Final = 2.0
+CALL_TIMEOUT: Final = 2.0
 """Seconds in which every call is answered (W9)."""
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds to wait for the end of the thread."""
 MAX_JOBS: Final = 10_000
 """Jobs that wait: what a reconnect of all streams of a process asks for, with room; a few MiB."""
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -25,12 +27,15 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 GROUP: Final = 500
 """Jobs of one commit: long enough to pay for its write to the disk, short enough that the next need not wait."""
 
-Handler = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Handler = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result | SsealError]]
 """Does what several jobs of one kind ask for and returns as many results; one that is an exception is raised."""
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class Job(Generic[Item, Result]):
     """Something a thread shall do, and who waits for it.
 
     :param size: bytes it holds while it waits.
@@ -38,41 +43,44 @@ class Job:
     :param reply: where the result goes; None when nobody waits.
     """
 
-    handler: Handler
-    item: Any
+    handler: Handler[Item, Result]
+    item: Item
     size: int = 0
     wake: bool = False
-    reply: asyncio.Future[Any] | Future[Any] | None = None
+    reply: asyncio.Future[Result] | Future[Result] | None = None
     started: bool = False
     withdrawn: bool = False
 
 
-Outcome = tuple[Job, Any]
+AnyJob = Job[Any, Any]
+"""A job in a queue, which holds jobs of all kinds."""
+Outcome = tuple[AnyJob, object]
+"""A job and its result, or the exception to raise."""
 
 
 class Worker:
     """Takes what has gathered in its queue and does it, group by group.
 
     :param connect: makes the thread's connection, in the thread.
-    :param faults: where troubles of the file are logged.
+    :param error_log: where troubles of the file are logged.
     """
 
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection], faults: Faults) -> None:
+    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection], error_log: ErrorLog) -> None:
         self.connect = connect
-        self.faults = faults
-        self._jobs: deque[Job] = deque()
-        self._bytes = 0
-        self._closed = False
-        self._changed = threading.Condition()
+        self.error_log = error_log
+        self._jobs: deque[AnyJob] = deque()  # what waits; guarded by _changed, as the next two
+        self._bytes = 0  # sizes of what waits
+        self._closed = False  # no job is taken any more; the thread ends when none waits
+        self._changed = threading.Condition()  # also guards `started` and `withdrawn` of every job
         self._thread = threading.Thread(target=self._run, name=f"sseal-sqlite-{name}", daemon=True)
-        self._ended: Future[None] = Future()
+        self._ended: Future[None] = Future()  # done when the thread is
         self._ended.set_running_or_notify_cancel()  # who waits may be cancelled, the end of the thread may not
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def offer(self, job: Job) -> None:
+    def offer(self, job: AnyJob) -> None:
         """Queue a job; never waits.
 
         :raises Unavailable: too many wait already, or the thread has been told to end.
@@ -86,16 +94,16 @@ class Worker:
             self._bytes += job.size
             self._changed.notify()
 
-    async def call(self, handler: Handler, item: Any, *, size: int = 0, wake: bool = False) -> Any:
+    async def call(self, handler: Handler[Item, Result], item: Item, *, size: int = 0, wake: bool = False) -> Result:
         """Have something done and return its result.
 
         :raises Unavailable: within 2 s.
         """
-        reply = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         job = Job(handler, item, size, wake, reply)
         self.offer(job)
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(CALL_TIMEOUT):
                 return await reply
         except TimeoutError:
             if self._withdraw(job):
@@ -115,12 +123,12 @@ class Worker:
             self._closed = True
             self._changed.notify()
         try:
-            await asyncio.wait_for(asyncio.wrap_future(self._ended), 5.0)
+            await asyncio.wait_for(asyncio.wrap_future(self._ended), CLOSE_TIMEOUT)
         except TimeoutError:
             return
         self._thread.join()
 
-    def begin(self, jobs: Sequence[Job]) -> list[Job]:
+    def begin(self, jobs: Sequence[AnyJob]) -> list[AnyJob]:
         """Return those that have not been withdrawn; from now on they cannot be."""
         with self._changed:
             kept = [job for job in jobs if not job.withdrawn]
@@ -128,16 +136,16 @@ class Worker:
                 job.started = True
         return kept
 
-    def serve(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[Outcome]:
+    def serve(self, connection: sqlite3.Connection, jobs: Sequence[AnyJob]) -> list[Outcome]:
         """Do a group of jobs; reading needs no transaction of its own."""
         return run(connection, self.begin(jobs))
 
-    def _withdraw(self, job: Job) -> bool:
+    def _withdraw(self, job: AnyJob) -> bool:
         with self._changed:
             job.withdrawn = not job.started
             return job.withdrawn
 
-    def _take(self) -> list[Job]:
+    def _take(self) -> list[AnyJob]:
         """Wait for jobs; none when it shall end."""
         with self._changed:
             while not self._jobs and not self._closed:
@@ -154,7 +162,7 @@ class Worker:
                 outcomes = self.serve(connection, jobs)
             except sqlite3.Error as error:
                 fault = translate(error)
-                self.faults.report(fault)
+                self.error_log.report(fault)
                 outcomes = [(job, translate(error)) for job in jobs]
                 if fault.code not in ("busy", "disk_full") and connection is not None:
                     connection.close()  # what it remembers of the file may be wrong
@@ -167,18 +175,18 @@ class Worker:
         self._ended.set_result(None)
 
 
-def run(connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[Outcome]:
+def run(connection: sqlite3.Connection, jobs: Sequence[AnyJob]) -> list[Outcome]:
     """Do the jobs of each handler at once; when that fails for another reason than the file, one by one.
 
     :raises sqlite3.Error: the file or the disk is at fault.
     """
-    kinds: dict[Handler, list[Job]] = {}
+    kinds: dict[Handler[Any, Any], list[AnyJob]] = {}
     for job in jobs:
         kinds.setdefault(job.handler, []).append(job)
     return [outcome for kind in kinds.values() for outcome in _run_kind(connection, kind)]
 
 
-def _run_kind(connection: sqlite3.Connection, jobs: list[Job]) -> list[Outcome]:
+def _run_kind(connection: sqlite3.Connection, jobs: list[AnyJob]) -> list[Outcome]:
     connection.execute("SAVEPOINT kind")
     try:
         results = jobs[0].handler(connection, [job.item for job in jobs])
@@ -196,7 +204,7 @@ def _run_kind(connection: sqlite3.Connection, jobs: list[Job]) -> list[Outcome]:
 
 def answer(outcomes: Sequence[Outcome]) -> None:
     """Give every caller its result, with one wake-up for each event loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], object]]] = {}
     for job, result in outcomes:
         if isinstance(job.reply, Future):
             _resolve(job.reply, result)
@@ -209,12 +217,12 @@ def answer(outcomes: Sequence[Outcome]) -> None:
             continue  # that loop is closed, and with it everybody who waited
 
 
-def _resolve_all(replies: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+def _resolve_all(replies: Sequence[tuple[asyncio.Future[Any], object]]) -> None:
     for reply, result in replies:
         _resolve(reply, result)
 
 
-def _resolve(reply: asyncio.Future[Any] | Future[Any], result: Any) -> None:
+def _resolve(reply: asyncio.Future[Any] | Future[Any], result: object) -> None:
     if reply.done():
         return
     if isinstance(result, BaseException):

@@ -7,73 +7,80 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Protocol
 
 from ...errors import SsealError, Unavailable
-from .errors import Faults, primary, translate
+from .errors import ErrorLog, primary, translate
+from .file_guard import FileGuard
 from .schema import WAL_LIMIT
-from .wakeups import Ringer
-from .worker import Job, Outcome, Worker, run
+from .wakeups import Notifier
+from .worker import AnyJob, Job, Outcome, Worker, run
 
-__all__ = ["Writer"]
+__all__ = ["CommitListener", "Writer"]
 
-PATIENCE: Final = 1.5
-"""Seconds to wait for the turn to write: a little less than callers have."""
-TURN: Final = (0.0002, 0.001)
+BEGIN_TIMEOUT: Final = 1.5
+"""Seconds to wait for the lock to write: a little less than callers have."""
+BEGIN_INTERVAL: Final = (0.0002, 0.001)
 """Seconds between two tries. SQLite's own waits grow to 100 ms, which the unlucky of four writers would see."""
-LOOK_EVERY: Final = 64
+WAL_CHECK_COMMITS: Final = 64
 """Commits between two looks at the size of the write-ahead log."""
+
+
+class CommitListener(Protocol):
+    """Somebody in this process who is told of every commit, in the writing thread."""
+
+    def on_commit(self) -> str | None:
+        """Learn that something was committed; return the address of this process, which needs no datagram."""
+        ...
 
 
 class Writer(Worker):
     """Commits what waits in groups, and then wakes the other processes.
 
-    :param same_file: raises `Unavailable` when the path names another file by now.
-    :param wake_own: wakes the watcher of this process, and returns the address others ring it at.
+    :param guard: asked before and after every transaction whether this is still the file that was opened.
     """
 
     def __init__(
         self,
-        path: Path,
+        guard: FileGuard,
         connect: Callable[[], sqlite3.Connection],
-        faults: Faults,
-        same_file: Callable[[], None],
-        wake_own: Callable[[], str | None],
+        error_log: ErrorLog,
+        listener: CommitListener,
     ) -> None:
-        super().__init__("write", connect, faults)
-        self._wal = Path(f"{path}-wal")
-        self._same_file = same_file
-        self._wake_own = wake_own
-        self._ringer = Ringer()
-        self._commits = 0
+        super().__init__("write", connect, error_log)
+        self._guard = guard
+        self._wal = Path(f"{guard.path}-wal")
+        self._listener = listener
+        self._notifier = Notifier()
+        self._commits = 0  # of this process
 
     async def end(self) -> None:
         """Let it finish what waits, and end the thread."""
         await super().end()
-        self._ringer.close()
+        self._notifier.close()
 
     def overdue(self) -> Unavailable:
         """Return what a caller is told whose job had begun: it may yet be done (W9)."""
         return Unavailable("outcome unknown, repeat with the same key", code="outcome_unknown")
 
-    def serve(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[Outcome]:
+    def serve(self, connection: sqlite3.Connection, jobs: Sequence[AnyJob]) -> list[Outcome]:
         """Commit a group; when the file or the disk is at fault, nothing of it was done."""
         try:
-            self._same_file()
-            _take_turn(connection)
+            self._guard.check()
+            _begin_immediate(connection)
         except SsealError as error:
-            self.faults.report(error)
+            self.error_log.report(error)
             return [(job, error) for job in jobs]
         outcomes, addresses = self._commit(connection, self.begin(jobs))
-        own = self._wake_own()
-        if gone := self._ringer.ring(address for address in addresses if address != own):
-            self.offer(Job(_strike, gone))
+        own = self._listener.on_commit()
+        if dead := self._notifier.wake(address for address in addresses if address != own):
+            self.offer(Job(_drop_dead_listeners, dead))
         self._commits += 1
-        if self._commits % LOOK_EVERY == 0:
-            self._cut_back(connection)
+        if self._commits % WAL_CHECK_COMMITS == 0:
+            self._truncate_wal(connection)
         return outcomes
 
-    def _commit(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> tuple[list[Outcome], list[str]]:
+    def _commit(self, connection: sqlite3.Connection, jobs: Sequence[AnyJob]) -> tuple[list[Outcome], list[str]]:
         addresses: list[str] = []
         committing = False
         try:
@@ -82,18 +89,18 @@ class Writer(Worker):
                 addresses = [address for (address,) in connection.execute("SELECT address FROM listener")]
             committing = True
             connection.execute("COMMIT")
-            self._same_file()
+            self._guard.check()
         except (sqlite3.Error, Unavailable) as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error) and not committing:
                 raise
             fault = translate(error, committing=True) if isinstance(error, sqlite3.Error) else error
-            self.faults.report(fault)
+            self.error_log.report(fault)
             return [(job, fault) for job in jobs], []
         return outcomes, addresses
 
-    def _cut_back(self, connection: sqlite3.Connection) -> None:
+    def _truncate_wal(self, connection: sqlite3.Connection) -> None:
         """Write the log back and start it anew if readers have kept SQLite from doing so."""
         try:
             if self._wal.stat().st_size > 2 * WAL_LIMIT:
@@ -104,8 +111,8 @@ class Writer(Worker):
             return  # it is tried again
 
 
-def _take_turn(connection: sqlite3.Connection) -> None:
-    end = time.monotonic() + PATIENCE
+def _begin_immediate(connection: sqlite3.Connection) -> None:
+    end = time.monotonic() + BEGIN_TIMEOUT
     while True:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -115,10 +122,10 @@ def _take_turn(connection: sqlite3.Connection) -> None:
                 raise
             if time.monotonic() > end:
                 raise translate(error) from None
-        time.sleep(random.uniform(*TURN))  # noqa: S311 - only to be out of step with the others
+        time.sleep(random.uniform(*BEGIN_INTERVAL))  # noqa: S311 - only to be out of step with the others
 
 
-def _strike(connection: sqlite3.Connection, items: Sequence[Any]) -> list[None]:
+def _drop_dead_listeners(connection: sqlite3.Connection, items: Sequence[Sequence[str]]) -> list[None]:
     """Remove the addresses nobody answers at."""
     for addresses in items:
         connection.executemany("DELETE FROM listener WHERE address = ?", [(address,) for address in addresses])

@@ -6,17 +6,17 @@ import asyncio
 import random
 
 from ...storage import CANARY_ROOT, Retention
-from .fixture import World, broker_check, equal, expect
+from .fixture import ConformanceFixture, broker_check, equal, expect
 from .history import MOMENT
-from .hubs import Hub, canary, crew, everything, hub, offsets, publication
+from .hubs import Hub, canary, everything, hub, offsets, open_hubs, publication
 
 NAMES = ("t/0", "t/1", "t/2", "t/3", "u/0", "u/1")
 
 
 @broker_check()
-async def listen_keeps_its_promise(world: World) -> None:
+async def listen_keeps_its_promise(fixture: ConformanceFixture) -> None:
     """While publishers run, every event of a topic after the offset that was confirmed is handed out, once (W24)."""
-    hubs = await crew(world)
+    hubs = await open_hubs(fixture)
     running = True
 
     async def publisher(number: int) -> None:
@@ -51,11 +51,11 @@ async def listen_keeps_its_promise(world: World) -> None:
 
 
 @broker_check("shared")
-async def a_hub_that_comes_late_is_handed_what_comes_after(world: World) -> None:
+async def a_hub_that_comes_late_is_handed_what_comes_after(fixture: ConformanceFixture) -> None:
     """Its head is that of the log, and what was published before it came it has to read."""
-    one = await hub(world, "fence")
+    one = await hub(fixture, "fence")
     numbers = await one.publish(*(publication() for _ in range(5)))
-    late = await hub(world)
+    late = await hub(fixture)
     expect(late.broker.head >= numbers[-1], f"head after open() is {late.broker.head}, the log's is {numbers[-1]}")
     confirmed = await late.broker.listen(["a", "fence"])
     (number,) = await one.publish(publication())
@@ -66,9 +66,9 @@ async def a_hub_that_comes_late_is_handed_what_comes_after(world: World) -> None
 
 
 @broker_check()
-async def forget_stops_only_what_it_names(world: World) -> None:
+async def forget_stops_only_what_it_names(fixture: ConformanceFixture) -> None:
     """A topic stays when another one, or a pattern that covers it, is forgotten; unknown names are no error."""
-    hubs = await crew(world, "a", "b", "x/1", "x/*", "y/*")
+    hubs = await open_hubs(fixture, "a", "b", "x/1", "x/*", "y/*")
     for one in hubs:
         await one.broker.forget(["a", "x/*", "never", "never/*"])
     numbers = await hubs[0].publish(publication("b"), publication("x/1"), publication("y/1"), publication(("a", "b")))
@@ -78,9 +78,9 @@ async def forget_stops_only_what_it_names(world: World) -> None:
 
 
 @broker_check()
-async def listen_after_forget_holds_again(world: World) -> None:
+async def listen_after_forget_holds_again(fixture: ConformanceFixture) -> None:
     """A forget that has begun does not undo a listen that came after it."""
-    hubs = await crew(world)
+    hubs = await open_hubs(fixture)
     for turn in range(10):
         for one in hubs:
             await one.broker.listen(["a", "p/*"])
@@ -93,7 +93,7 @@ async def listen_after_forget_holds_again(world: World) -> None:
             await forget
             numbers += await hubs[0].publish(publication("p/1"), publication("a"))
             expect(numbers[0] > confirmed, f"listen() confirmed {confirmed}, which the log had not reached")
-            await one.handed(numbers[-1])
+            await one.wait_for(numbers[-1])
             wanted = offsets(await one.history("a", "p/*", after=confirmed))
             equal(
                 offsets(one.given("a", "p/*", after=confirmed)), wanted, "what was handed out after a second listen()"
@@ -105,25 +105,25 @@ async def _forget(one: Hub, *names: str) -> None:
 
 
 @broker_check()
-async def a_turn_is_told_only_when_there_is_one(world: World) -> None:
+async def an_epoch_change_is_told_only_when_there_is_one(fixture: ConformanceFixture) -> None:
     """While nothing happens to the log its epoch stays, its hubs agree about it, and it is in reach."""
-    hubs = await crew(world, "a")
+    hubs = await open_hubs(fixture, "a")
     for one in hubs:
         await one.publish(publication())
         await one.broker.newest()
     await everything(hubs)
     for one in hubs:
-        equal(one.told.turns, 0, "turns of a log to which nothing happened")
+        equal(one.recorder.epoch_changes, 0, "epoch changes of a log to which nothing happened")
         equal(one.broker.lineage, hubs[0].broker.lineage, "lineages of two hubs on one log")
         equal(one.broker.lost_since, None, "lost_since of a log in reach")
 
 
 @broker_check()
-async def the_log_has_one_time(world: World) -> None:
+async def the_log_has_one_time(fixture: ConformanceFixture) -> None:
     """``now()`` goes on, agrees between hubs, and is what events are published by (W25)."""
-    hubs = await crew(world)
+    hubs = await open_hubs(fixture)
     before = [one.broker.now() for one in hubs]
-    await world.elapse(MOMENT)
+    await fixture.elapse(MOMENT)
     after = [one.broker.now() for one in hubs]
     gone_on = all(now >= then + 0.9 * MOMENT for then, now in zip(before, after, strict=True))
     expect(gone_on, f"{MOMENT} s later now() went from {before} to {after}")
@@ -135,22 +135,22 @@ async def the_log_has_one_time(world: World) -> None:
 
 
 @broker_check(retention=Retention(count=10))
-async def canaries_fly_and_leave_nothing_behind(world: World) -> None:
+async def canaries_are_delivered_and_leave_nothing_behind(fixture: ConformanceFixture) -> None:
     """They are handed out, never read back, never lost, and push no event out of the log."""
-    hubs = await crew(world, f"{CANARY_ROOT}/one", f"{CANARY_ROOT}/two")
+    hubs = await open_hubs(fixture, f"{CANARY_ROOT}/one", f"{CANARY_ROOT}/two")
     kept = await hubs[0].publish(*(publication() for _ in range(8)))
-    flown: list[int] = []
+    sent: list[int] = []
     for turn in range(40):
-        flown += await hubs[-1].publish(canary(("one", "two")[turn % 2]))
+        sent += await hubs[-1].publish(canary(("one", "two")[turn % 2]))
         for one in hubs:
-            await one.handed(flown[-1])  # a log keeps only a few of them for a hub that is late
+            await one.wait_for(sent[-1])  # a log keeps only a few of them for a hub that is late
     for one in hubs:
-        handed = [entry for entry in one.told.entries if entry.topics[0].startswith(CANARY_ROOT)]
-        equal(offsets(handed), flown, "canaries handed out")
-        expect(one.broker.head >= flown[-1], "head is behind a canary that was handed out")
+        handed = [entry for entry in one.recorder.entries if entry.topics[0].startswith(CANARY_ROOT)]
+        equal(offsets(handed), sent, "canaries handed out")
+        expect(one.broker.head >= sent[-1], "head is behind a canary that was handed out")
         equal(offsets(await one.history("a")), kept, "events in the log after many canaries")
         for names in ((f"{CANARY_ROOT}/one",), (f"{CANARY_ROOT}/*",), ("**",)):
             page = [e for e in await one.history(*names) if e.topics[0].startswith(CANARY_ROOT)]
             equal(offsets(page), [], f"canaries in the history of {names}")
             equal(await one.lost(*names), 0, f"lost of {names}")
-    equal(await hubs[0].broker.newest(), flown[-1], "newest() after canaries")
+    equal(await hubs[0].broker.newest(), sent[-1], "newest() after canaries")

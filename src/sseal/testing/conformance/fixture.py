@@ -19,8 +19,8 @@ __all__ = [
     "STORE_CHECKS",
     "Check",
     "ConformanceError",
+    "ConformanceFixture",
     "Promise",
-    "World",
     "broker_check",
     "equal",
     "eventually",
@@ -29,15 +29,15 @@ __all__ = [
     "store_check",
 ]
 
-PATIENCE = 10.0
+EVENTUALLY_TIMEOUT = 10.0
 """Seconds a check waits for what has to come: an engine that is slower than that is not usable."""
 
 Promise = Literal["shared", "durable", "our_clock"]
 """What not every engine promises.
 
 - ``shared``: several hubs on one log, one store;
-- ``durable``: log and store outlive their handles, see `World.restart`;
-- ``our_clock``: times go by the clock of the world, so that a day can pass in no time.
+- ``durable``: log and store outlive their handles, see `ConformanceFixture.restart`;
+- ``our_clock``: times go by the clock of the fixture, so that a day can pass in no time.
 """
 
 
@@ -45,7 +45,7 @@ class ConformanceError(AssertionError):
     """A promise of the contract that was not kept."""
 
 
-class World(Protocol):
+class ConformanceFixture(Protocol):
     """One log and one store, empty when a check gets them, and the time they go by.
 
     Made anew for every check, with the retention the check asks for. Whoever made it closes the brokers and
@@ -81,13 +81,13 @@ class World(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise of the contract: await it with a fresh world; it raises `ConformanceError` when it is broken.
+    """One promise of the contract: await it with a fresh fixture; it raises `ConformanceError` when it is broken.
 
     :param needs: what the engine has to promise for this check to make sense.
-    :param retention: with what the world has to be made.
+    :param retention: with what the fixture has to be made.
     """
 
-    run: Callable[[World], Awaitable[None]]
+    run: Callable[[ConformanceFixture], Awaitable[None]]
     needs: frozenset[Promise]
     retention: Retention
 
@@ -96,9 +96,9 @@ class Check:
         """What it proves, as a sentence."""
         return self.run.__doc__ or ""
 
-    async def __call__(self, world: World) -> None:
+    async def __call__(self, fixture: ConformanceFixture) -> None:
         """Run the check."""
-        await self.run(world)
+        await self.run(fixture)
 
 
 BROKER_CHECKS: Final[dict[str, Check]] = {}
@@ -106,7 +106,7 @@ BROKER_CHECKS: Final[dict[str, Check]] = {}
 STORE_CHECKS: Final[dict[str, Check]] = {}
 """Every promise of `sseal.storage.store.Store`, by name."""
 
-_Run = Callable[[World], Awaitable[None]]
+_Run = Callable[[ConformanceFixture], Awaitable[None]]
 
 
 def broker_check(*needs: Promise, retention: Retention | None = None) -> Callable[[_Run], Check]:
@@ -156,10 +156,10 @@ def refused(error: type[SsealError], what: str) -> Iterator[None]:
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
     """Wait until the condition holds, in real time."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + EVENTUALLY_TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
-            raise ConformanceError(f"{what}: not so after {PATIENCE:g} s")
+            raise ConformanceError(f"{what}: not so after {EVENTUALLY_TIMEOUT:g} s")
         await asyncio.sleep(0.002)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from ...storage import Entry, Page
 from ...subscription import TopicSet
-from .fixture import World, broker_check, equal, expect
-from .hubs import Hub, crew, everything, hub, offsets, publication
+from .fixture import ConformanceFixture, broker_check, equal, expect
+from .hubs import Hub, everything, hub, offsets, open_hubs, publication
 
 LIMITS = (1, 2, 3, 7, 1_000)
 TOPICS = ("a", "b", "a/1", "a/2", "a/2/3", "b/1", "b/1/x", "user/alice", "user/bob")
@@ -19,10 +19,10 @@ MOMENT = 0.2
 
 
 @broker_check()
-async def pages_agree_with_a_plain_list(world: World) -> None:
+async def pages_agree_with_a_plain_list(fixture: ConformanceFixture) -> None:
     """Any topics, patterns, bounds and page size give what filtering a list of all events gives (W7)."""
     rng = random.Random(7)  # noqa: S311 - the same draws every time
-    hubs = await crew(world)
+    hubs = await open_hubs(fixture)
     model = await _fill(hubs, rng, 60)
     top = model[-1].offset
     for _ in range(120):
@@ -51,9 +51,9 @@ async def _fill(hubs: Sequence[Hub], rng: random.Random, batches: int) -> list[E
 
 
 @broker_check()
-async def history_is_one_snapshot(world: World) -> None:
+async def history_is_one_snapshot(fixture: ConformanceFixture) -> None:
     """While publishers run a page holds all of its topics up to its ``upto``: nothing appears there later (W7)."""
-    hubs = await crew(world, size=3)
+    hubs = await open_hubs(fixture, size=3)
     rng = random.Random(11)  # noqa: S311 - the same draws every time
     read: list[tuple[TopicSet, int, Page]] = []
     done = asyncio.Event()
@@ -89,9 +89,9 @@ async def history_is_one_snapshot(world: World) -> None:
 
 
 @broker_check()
-async def an_upto_holds_while_the_log_grows(world: World) -> None:
+async def an_upto_holds_while_the_log_grows(fixture: ConformanceFixture) -> None:
     """Pages up to an offset end there, however much is published in between."""
-    hubs = await crew(world)
+    hubs = await open_hubs(fixture)
     numbers = [(await hubs[0].publish(publication("ab"[index % 2])))[0] for index in range(9)]
     topics, after, found, more = TopicSet.of("a", "b"), 0, [], True
     while more:
@@ -104,9 +104,9 @@ async def an_upto_holds_while_the_log_grows(world: World) -> None:
 
 
 @broker_check()
-async def bounds_outside_the_log_are_harmless(world: World) -> None:
+async def bounds_outside_the_log_are_harmless(fixture: ConformanceFixture) -> None:
     """Nothing is read beyond the head, before the start, or of a topic that never spoke; and nothing is lost."""
-    one = await hub(world)
+    one = await hub(fixture)
     topics = TopicSet.of("a", "x/**")
     empty = await one.page(topics, 0)
     equal((list(empty.entries), empty.more, empty.lost), ([], False, 0), "a page of an empty log")
@@ -122,9 +122,9 @@ async def bounds_outside_the_log_are_harmless(world: World) -> None:
 
 
 @broker_check()
-async def several_topics_are_one_event(world: World) -> None:
+async def several_topics_are_one_event(fixture: ConformanceFixture) -> None:
     """An event of several topics is handed out once, and read once by whoever reads two of them (W27)."""
-    hubs = await crew(world, "a", "b", "c/*", "**")
+    hubs = await open_hubs(fixture, "a", "b", "c/*", "**")
     (number,) = await hubs[0].publish(publication(("a", "b", "c/1"), "x"))
     (last,) = await hubs[-1].publish(publication("fence"))
     for names in (("a",), ("c/1",), ("a", "b"), ("b", "c/*"), ("c/*", "**"), ("**",)):
@@ -132,16 +132,16 @@ async def several_topics_are_one_event(world: World) -> None:
             got = await hubs[0].history(*names, upto=number, limit=limit)
             equal(_brief(got), [(number, ("a", "b", "c/1"), "x")], f"{names} in pages of {limit}")
     for one in hubs:
-        await one.handed(last)
+        await one.wait_for(last)
         equal(offsets(one.given("a")), [number], "what was handed out")
 
 
 @broker_check()
-async def names_mean_themselves(world: World) -> None:
+async def names_mean_themselves(fixture: ConformanceFixture) -> None:
     """Letters that mean something to a database do not: only ``*`` and ``**`` as whole segments are patterns."""
     names = ("a_b", "aXb", "a%", "a%b", "a?c", "abc", "a[bc]", "a\\b", "a.c", "A_B", "é/ü", "a'b", 'a"b', "a:b", "a b")
     wide = {"é/*": ["é/ü"], "*": [name for name in names if "/" not in name]}
-    hubs = await crew(world, *names)
+    hubs = await open_hubs(fixture, *names)
     numbers = dict(zip(names, await hubs[0].publish(*(publication(name, name) for name in names)), strict=True))
     await everything(hubs)
     for one in hubs:
@@ -156,16 +156,16 @@ async def names_mean_themselves(world: World) -> None:
 
 
 @broker_check()
-async def what_has_expired_is_left_out_and_not_lost(world: World) -> None:
+async def what_has_expired_is_left_out_and_not_lost(fixture: ConformanceFixture) -> None:
     """An event whose time to live is over is not read any more, others beside it are, and nothing is lost (W25)."""
-    hubs = await crew(world)
+    hubs = await open_hubs(fixture)
     numbers = await hubs[0].publish(
         publication("a", "short", ttl=MOMENT),
         publication("a", "long", ttl=60.0),
         publication("b", "short", ttl=MOMENT),
         publication("a", "ever"),
     )
-    await world.elapse(2 * MOMENT)
+    await fixture.elapse(2 * MOMENT)
     for one in hubs:
         for limit in (1, 10):
             for names in (("a", "b"), ("**",)):

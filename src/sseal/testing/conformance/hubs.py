@@ -1,4 +1,4 @@
-"""Hubs on the log of a world: what they were handed, what they read, what they publish."""
+"""Hubs on the log of a fixture: what they were handed, what they read, what they publish."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from itertools import pairwise
 from ...errors import Unavailable
 from ...storage import CANARY_ROOT, Broker, Entry, IdempotencyKey, Page, Publication
 from ...subscription import NO_BOUNDS, TopicSet
-from .fixture import ConformanceError, World, equal, eventually, expect
+from .fixture import ConformanceError, ConformanceFixture, equal, eventually, expect
 
-__all__ = ["Hub", "Recorder", "canary", "crew", "everything", "hub", "keyed", "offsets", "publication"]
+__all__ = ["Hub", "LogRecorder", "canary", "everything", "hub", "keyed", "offsets", "open_hubs", "publication"]
 
 FENCE = "fence"
 BUSY = 5
 """Times a log may be busy in a row."""
 
 
-class Recorder:
-    """An intake that writes down what it is told."""
+class LogRecorder:
+    """A listener of a log that writes down what it is told."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.turns = 0
-        self.missing: list[tuple[tuple[str, ...] | None, int]] = []
+        self.epoch_changes = 0
+        self.gaps: list[tuple[tuple[str, ...] | None, int]] = []
 
     def on_entries(self, entries: Sequence[Entry]) -> None:
         """Write the entries down."""
         self.entries += entries
 
     def on_epoch_change(self) -> None:
-        """Count the turns."""
-        self.turns += 1
+        """Count the epoch_changes."""
+        self.epoch_changes += 1
 
     def on_gap(self, names: Sequence[str] | None, upto: int) -> None:
         """Write down what was missed."""
-        self.missing.append((None if names is None else tuple(names), upto))
+        self.gaps.append((None if names is None else tuple(names), upto))
 
     async def on_reconnect(self) -> None:
         """Nothing has to be done."""
@@ -48,16 +48,16 @@ class Hub:
     """An open broker, and what it has told."""
 
     broker: Broker
-    told: Recorder = field(default_factory=Recorder)
+    recorder: LogRecorder = field(default_factory=LogRecorder)
 
     def given(self, *topics: str, after: int = 0) -> list[Entry]:
         """Return what was handed out of these topics, in the order in which it was."""
         matches = TopicSet.of(*topics).matcher()
-        return [entry for entry in self.told.entries if matches(entry.topics) and entry.offset > after]
+        return [entry for entry in self.recorder.entries if matches(entry.topics) and entry.offset > after]
 
-    async def handed(self, offset: int) -> None:
+    async def wait_for(self, offset: int) -> None:
         """Wait until the entry with this offset was handed out."""
-        await eventually(lambda: offset in offsets(self.told.entries), "an entry is handed out")
+        await eventually(lambda: offset in offsets(self.recorder.entries), "an entry is handed out")
 
     async def publish(self, *publications: Publication) -> list[int]:
         """Publish, and see that there is one offset for each draft.
@@ -113,19 +113,19 @@ class Hub:
         return (await self.page(TopicSet.of(*topics), after, since=since)).lost
 
 
-async def hub(world: World, *listen: str) -> Hub:
+async def hub(fixture: ConformanceFixture, *listen: str) -> Hub:
     """Open one more hub that listens to these topics."""
-    one = Hub(await world.broker())
-    await one.broker.open(one.told)
+    one = Hub(await fixture.broker())
+    await one.broker.open(one.recorder)
     if listen:
         await one.broker.listen(listen)
     return one
 
 
-async def crew(world: World, *listen: str, size: int = 2) -> list[Hub]:
+async def open_hubs(fixture: ConformanceFixture, *listen: str, size: int = 2) -> list[Hub]:
     """Open several hubs that listen to these topics; one, where a log is not shared."""
-    size = size if "shared" in world.promises else 1
-    return [await hub(world, FENCE, *listen) for _ in range(size)]
+    size = size if "shared" in fixture.promises else 1
+    return [await hub(fixture, FENCE, *listen) for _ in range(size)]
 
 
 async def everything(hubs: Sequence[Hub]) -> None:
@@ -136,12 +136,12 @@ async def everything(hubs: Sequence[Hub]) -> None:
     for _ in range(2):
         (fence,) = await hubs[0].publish(publication(FENCE))
         for one in hubs:
-            await one.handed(fence)
+            await one.wait_for(fence)
     await asyncio.sleep(0)
     for number, one in enumerate(hubs):
-        fault = _fault(offsets(one.told.entries))
+        fault = _fault(offsets(one.recorder.entries))
         expect(fault is None, f"hub {number} was not handed entries in order and once: {fault}")
-        equal(one.told.missing, [], f"hub {number} was told to have missed something of a log that keeps it")
+        equal(one.recorder.gaps, [], f"hub {number} was told to have missed something of a log that keeps it")
 
 
 def publication(topic: str | tuple[str, ...] = "a", data: str = "", *, ttl: float | None = None) -> Publication:

@@ -6,7 +6,7 @@ import asyncio
 
 from ...errors import Unavailable
 from ...storage.leases import Held
-from .fixture import World, equal, refused, store_check
+from .fixture import ConformanceFixture, equal, refused, store_check
 from .history import MOMENT
 from .nodes import node, nodes
 from .records import LONG, ODD_KEYS
@@ -16,10 +16,10 @@ ROUNDS = 200
 
 
 @store_check()
-async def entries_of_all_owners_are_counted(world: World) -> None:
+async def entries_of_all_owners_are_counted(fixture: ConformanceFixture) -> None:
     """Putting in, replacing and taking out is seen by all nodes; an id is its owner's own; each set is by itself."""
-    crew = await nodes(world)
-    first, last = crew[0].store, crew[-1].store
+    opened = await nodes(fixture)
+    first, last = opened[0].store, opened[-1].store
     equal(await first.renew("a", LONG), False, "renew() of a new owner")
     equal(await last.renew("b", LONG), False, "renew() of another new owner")
     equal(await last.renew("a", LONG), True, "renew() of a lease that is held")
@@ -28,7 +28,7 @@ async def entries_of_all_owners_are_counted(world: World) -> None:
     )
     equal(await last.enter("b", {("s", "1"): b"b"}), {"s": 3}, "the count of an id that another owner has too")
     equal(await last.enter("a", {("s", "2"): b"new"}), {"s": 3}, "the count after an entry was replaced")
-    for one in crew:
+    for one in opened:
         found = await one.store.held(["s", "none", "t"])
         equal(found["s"], [Held("a", "1", b""), Held("a", "2", b"new"), Held("b", "1", b"b")], "what a set holds")
         equal((found["none"], found["t"]), ([], [Held("a", "1", b"t")]), "what the others hold")
@@ -39,9 +39,9 @@ async def entries_of_all_owners_are_counted(world: World) -> None:
 
 
 @store_check()
-async def names_of_sets_owners_and_ids_mean_themselves(world: World) -> None:
+async def names_of_sets_owners_and_ids_mean_themselves(fixture: ConformanceFixture) -> None:
     """Names that differ in anything are different ones, whatever they are made of."""
-    (one,) = await nodes(world, 1)
+    (one,) = await nodes(fixture, 1)
     for owner in ODD_KEYS:
         await one.store.renew(owner, LONG)
         counts = await one.store.enter(owner, {(name, name): owner.encode() for name in ODD_KEYS})
@@ -52,9 +52,9 @@ async def names_of_sets_owners_and_ids_mean_themselves(world: World) -> None:
 
 
 @store_check()
-async def entries_need_a_lease(world: World) -> None:
+async def entries_need_a_lease(fixture: ConformanceFixture) -> None:
     """Who holds none is told so, and nothing is changed."""
-    (one,) = await nodes(world, 1)
+    (one,) = await nodes(fixture, 1)
     with refused(Unavailable, "enter() without a lease"):
         await one.store.enter("a", {("s", "1"): b""})
     await one.store.renew("a", LONG)
@@ -62,26 +62,26 @@ async def entries_need_a_lease(world: World) -> None:
 
 
 @store_check()
-async def entering_and_counting_are_one_step(world: World) -> None:
+async def entering_and_counting_are_one_step(fixture: ConformanceFixture) -> None:
     """Of those who enter at once on several nodes each gets a count of its own, up to all of them."""
-    crew = await nodes(world, 3)
-    for one in crew:
+    opened = await nodes(fixture, 3)
+    for one in opened:
         await one.store.renew(one.name, LONG)
-    got = await asyncio.gather(*(one.store.enter(one.name, {("s", f"{n}"): b""}) for one in crew for n in range(8)))
-    equal(sorted(counts["s"] for counts in got), list(range(1, 8 * len(crew) + 1)), "the counts")
+    got = await asyncio.gather(*(one.store.enter(one.name, {("s", f"{n}"): b""}) for one in opened for n in range(8)))
+    equal(sorted(counts["s"] for counts in got), list(range(1, 8 * len(opened) + 1)), "the counts")
 
 
 @store_check()
-async def a_crash_frees_what_its_lease_held(world: World) -> None:
+async def a_crash_frees_what_its_lease_held(fixture: ConformanceFixture) -> None:
     """Not renewed while others are, a lease lapses with all under it, once and for good; theirs stay."""
-    crew = await nodes(world)
-    first, last = crew[0].store, crew[-1].store
+    opened = await nodes(fixture)
+    first, last = opened[0].store, opened[-1].store
     await first.renew("crashed", MOMENT)
     await last.renew("alive", MOMENT)
     await first.enter("crashed", {("s", "1"): b"", ("t", "1"): b""})
     await last.enter("alive", {("s", "1"): b""})
     for _ in range(ROUNDS):
-        await world.elapse(MOMENT / 4)
+        await fixture.elapse(MOMENT / 4)
         equal(await last.renew("alive", MOMENT), True, "renew() in time")
         if await last.held(["s", "t"]) == {"s": [Held("alive", "1", b"")], "t": []}:
             break
@@ -93,14 +93,14 @@ async def a_crash_frees_what_its_lease_held(world: World) -> None:
 
 
 @store_check()
-async def time_without_the_store_does_not_count(world: World) -> None:
+async def time_without_the_store_does_not_count(fixture: ConformanceFixture) -> None:
     """When nobody could renew for long, all leases hold on, and then a whole one more: nobody alive loses any."""
-    crew = await nodes(world)
-    first, last = crew[0].store, crew[-1].store
+    opened = await nodes(fixture)
+    first, last = opened[0].store, opened[-1].store
     await first.renew("a", MOMENT)
     await last.renew("b", MOMENT)
     await first.enter("a", {("s", "1"): b""})
-    await world.elapse(5 * MOMENT)
+    await fixture.elapse(5 * MOMENT)
     equal(await last.held(["s"]), {"s": [Held("a", "1", b"")]}, "what is held before anybody was heard of")
     equal(await last.renew("b", MOMENT), True, "the first renew() afterwards")
     equal(await last.held(["s"]), {"s": [Held("a", "1", b"")]}, "what is held by who was not heard of yet")
@@ -108,10 +108,10 @@ async def time_without_the_store_does_not_count(world: World) -> None:
 
 
 @store_check()
-async def what_is_released_is_free_at_once(world: World) -> None:
+async def what_is_released_is_free_at_once(fixture: ConformanceFixture) -> None:
     """A node that leaves takes what it held along; giving back what one does not have is nothing."""
-    crew = await nodes(world)
-    first, last = crew[0].store, crew[-1].store
+    opened = await nodes(fixture)
+    first, last = opened[0].store, opened[-1].store
     for owner in ("a", "b"):
         await first.renew(owner, LONG)
         await first.enter(owner, {("s", "1"): b""})
@@ -125,10 +125,10 @@ async def what_is_released_is_free_at_once(world: World) -> None:
 
 
 @store_check()
-async def counts_go_by_any_amount(world: World) -> None:
+async def counts_go_by_any_amount(fixture: ConformanceFixture) -> None:
     """Several at once, none to ask, and back again; never below nothing, and never in anybody else's time."""
-    crew = await nodes(world)
-    first, last = crew[0].store, crew[-1].store
+    opened = await nodes(fixture)
+    first, last = opened[0].store, opened[-1].store
     equal(await first.count("k", LONG, 0), 0, "asking for what was never counted")
     equal(await first.count("k", LONG, 5), 5, "five at once")
     equal(await last.count("k", LONG, 0), 5, "asking")
@@ -138,17 +138,17 @@ async def counts_go_by_any_amount(world: World) -> None:
     equal(await last.count("never", LONG, -1), 0, "taking back what was never counted")
     await first.count("short", MOMENT)
     await first.count("short", LONG, 3)
-    await world.elapse(2 * MOMENT)
+    await fixture.elapse(2 * MOMENT)
     equal(await last.count("short", LONG, 0), 0, "asking after its time")
 
 
 @store_check("durable")
-async def leases_outlive_a_restart(world: World) -> None:
+async def leases_outlive_a_restart(fixture: ConformanceFixture) -> None:
     """What is held is held after it: to the hubs it is an outage like another."""
-    one = await node(world)
+    one = await node(fixture)
     await one.store.renew("a", LONG)
     await one.store.enter("a", {("s", "1"): b"v"})
-    await world.restart()
-    one = await node(world)
+    await fixture.restart()
+    one = await node(fixture)
     equal(await one.store.held(["s"]), {"s": [Held("a", "1", b"v")]}, "what is held after a restart")
     equal(await one.store.renew("a", LONG), True, "renew() after a restart")

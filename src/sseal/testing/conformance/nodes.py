@@ -1,29 +1,29 @@
-"""Nodes on the store of a world: what they heard."""
+"""Nodes on the store of a fixture: what they heard."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from ...storage.store import Store
-from .fixture import World
+from .fixture import ConformanceFixture
 
-__all__ = ["Ear", "Node", "node", "nodes"]
+__all__ = ["Node", "StoreRecorder", "node", "nodes"]
 
 
-class Ear:
+class StoreRecorder:
     """Writes down what a store tells its hub."""
 
     def __init__(self) -> None:
-        self.signals = 0
-        self.letters: list[bytes] = []
+        self.revocation_signals = 0
+        self.messages: list[bytes] = []
 
     def on_revocations(self) -> None:
         """Count the signals."""
-        self.signals += 1
+        self.revocation_signals += 1
 
     def on_message(self, body: bytes) -> None:
         """Write the message down."""
-        self.letters.append(body)
+        self.messages.append(body)
 
 
 @dataclass(slots=True)
@@ -32,17 +32,17 @@ class Node:
 
     name: str
     store: Store
-    heard: Ear = field(default_factory=Ear)
+    recorder: StoreRecorder = field(default_factory=StoreRecorder)
 
 
-async def nodes(world: World, size: int = 2) -> list[Node]:
+async def nodes(fixture: ConformanceFixture, size: int = 2) -> list[Node]:
     """Open several nodes on one store; one, where a store is not shared."""
-    size = size if "shared" in world.promises else 1
-    return [await node(world, f"node{number}") for number in range(size)]
+    size = size if "shared" in fixture.promises else 1
+    return [await node(fixture, f"node{number}") for number in range(size)]
 
 
-async def node(world: World, name: str = "node") -> Node:
+async def node(fixture: ConformanceFixture, name: str = "node") -> Node:
     """Open one more node on the store."""
-    one = Node(name, await world.store())
-    await one.store.open(name, one.heard)
+    one = Node(name, await fixture.store())
+    await one.store.open(name, one.recorder)
     return one

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from ...errors import Conflict, Unavailable
 from ...storage import Publication, Retention
-from .fixture import World, broker_check, equal, expect, refused
-from .hubs import Hub, crew, everything, hub, keyed, offsets, publication
+from .fixture import ConformanceFixture, broker_check, equal, expect, refused
+from .hubs import Hub, everything, hub, keyed, offsets, open_hubs, publication
 
 DAY = 24 * 3600.0
 ODD_TEXTS = ("", "plain", "two\nlines", "a\r\nb\rc", "\0", "é 𝄞 \u2028", '{"a": "\\n"}', "%s ' \" ; --", "x" * 262_144)
 
 
 @broker_check()
-async def offsets_are_returned_in_order(world: World) -> None:
+async def offsets_are_returned_in_order(fixture: ConformanceFixture) -> None:
     """Each publish returns offsets above all before, a batch in the order of its drafts."""
-    one = await hub(world, "a", "b")
+    one = await hub(fixture, "a", "b")
     equal(one.broker.head, 0, "head of an empty log")
     equal(await one.broker.newest(), 0, "newest() of an empty log")
     numbers: list[int] = []
@@ -32,9 +32,9 @@ async def offsets_are_returned_in_order(world: World) -> None:
 
 
 @broker_check()
-async def an_entry_is_what_was_published(world: World) -> None:
+async def an_entry_is_what_was_published(fixture: ConformanceFixture) -> None:
     """Text, topics, type, times and reconnection time come back unchanged, from the history and to the hubs."""
-    hubs = await crew(world, "**")
+    hubs = await open_hubs(fixture, "**")
     publications = [
         Publication(topics=("a", "b/c", "é/ü"), type="näme", data=text, ttl=60.0, retry=1500) for text in ODD_TEXTS
     ]
@@ -58,9 +58,9 @@ async def an_entry_is_what_was_published(world: World) -> None:
 
 
 @broker_check()
-async def all_hubs_see_one_order(world: World) -> None:
+async def all_hubs_see_one_order(fixture: ConformanceFixture) -> None:
     """With several publishers on several hubs, every hub is handed the same events in the same order, its own too."""
-    hubs = await crew(world, "a", "b", size=3)
+    hubs = await open_hubs(fixture, "a", "b", size=3)
     published: dict[int, str] = {}
 
     async def publisher(number: int) -> None:
@@ -84,9 +84,9 @@ async def all_hubs_see_one_order(world: World) -> None:
 
 
 @broker_check()
-async def a_batch_is_all_or_nothing(world: World) -> None:
+async def a_batch_is_all_or_nothing(fixture: ConformanceFixture) -> None:
     """A batch with one conflicting key appends nothing, hands out nothing, and claims no key."""
-    hubs = await crew(world, "a", "b")
+    hubs = await open_hubs(fixture, "a", "b")
     (first,) = await hubs[0].publish(keyed("old", "1"))
     for at in range(3):
         batch = [publication("b", "never"), keyed("fresh", "never", topic="b")]
@@ -103,9 +103,9 @@ async def a_batch_is_all_or_nothing(world: World) -> None:
 
 
 @broker_check()
-async def a_known_key_returns_its_first_offset(world: World) -> None:
+async def a_known_key_returns_its_first_offset(fixture: ConformanceFixture) -> None:
     """The same event sent again, by whichever hub, alone or in a batch, is the event it was (W20)."""
-    hubs = await crew(world, "a", "b")
+    hubs = await open_hubs(fixture, "a", "b")
     (first,) = await hubs[0].publish(keyed("k", "1"))
     for one in hubs:
         equal(await one.publish(keyed("k", "1")), [first], "a known key")
@@ -120,9 +120,9 @@ async def a_known_key_returns_its_first_offset(world: World) -> None:
 
 
 @broker_check()
-async def a_key_with_other_content_conflicts(world: World) -> None:
+async def a_key_with_other_content_conflicts(fixture: ConformanceFixture) -> None:
     """The same key with another digest is refused: sent later, by another hub, or twice in one batch (W20)."""
-    hubs = await crew(world, "a")
+    hubs = await open_hubs(fixture, "a")
     (first,) = await hubs[0].publish(keyed("k", "1"))
     for one in hubs:
         with refused(Conflict, "a used key with other content"):
@@ -133,9 +133,9 @@ async def a_key_with_other_content_conflicts(world: World) -> None:
 
 
 @broker_check()
-async def a_key_is_its_publishers_own(world: World) -> None:
+async def a_key_is_its_publishers_own(fixture: ConformanceFixture) -> None:
     """Nobody can use up another's keys: issuer and subject separate them, wherever the text is cut (W20)."""
-    one = await hub(world)
+    one = await hub(fixture)
     scopes = [("", ""), ("i", "s"), ("i", "other"), ("other", "s"), ("is", ""), ("", "is"), ("i:s", ""), ("i", "s:k")]
     numbers = [(await one.publish(keyed("k", f"{index}", scope=scope)))[0] for index, scope in enumerate(scopes)]
     numbers += await one.publish(keyed("s:k", "8", scope=("i", "")), keyed("k", "9", scope=("i", "s:")))
@@ -143,9 +143,9 @@ async def a_key_is_its_publishers_own(world: World) -> None:
 
 
 @broker_check()
-async def one_key_at_once_is_one_event(world: World) -> None:
+async def one_key_at_once_is_one_event(fixture: ConformanceFixture) -> None:
     """Several hubs that publish the same key at the same moment make one event, and all get its offset (W20)."""
-    hubs = await crew(world, "a", size=3)
+    hubs = await open_hubs(fixture, "a", size=3)
     for turn in range(5):
         work = [one.publish(keyed(f"k{turn}", "1"), publication("b")) for one in hubs for _ in range(4)]
         got = await asyncio.gather(*work)
@@ -156,9 +156,9 @@ async def one_key_at_once_is_one_event(world: World) -> None:
 
 
 @broker_check()
-async def of_two_contents_at_once_one_wins(world: World) -> None:
+async def of_two_contents_at_once_one_wins(fixture: ConformanceFixture) -> None:
     """Of publishers that race with one key and different contents one content gets in, the others conflict (W20)."""
-    hubs = await crew(world, "a", size=3)
+    hubs = await open_hubs(fixture, "a", size=3)
     for turn in range(5):
         work = [hubs[i % len(hubs)].publish(keyed(f"k{turn}", f"{i}")) for i in range(6)]
         got = await asyncio.gather(*work, return_exceptions=True)
@@ -168,9 +168,9 @@ async def of_two_contents_at_once_one_wins(world: World) -> None:
 
 
 @broker_check(retention=Retention(count=10))
-async def a_key_outlives_its_event(world: World) -> None:
+async def a_key_outlives_its_event(fixture: ConformanceFixture) -> None:
     """A key is known for its day, whether or not the log still holds the event (W20)."""
-    one = await hub(world)
+    one = await hub(fixture)
     (first,) = await one.publish(keyed("k", "1"))
     await one.publish(*(publication("b") for _ in range(30)))
     equal(offsets(await one.history("a")), [], "a trimmed event")
@@ -178,50 +178,50 @@ async def a_key_outlives_its_event(world: World) -> None:
 
 
 @broker_check("our_clock")
-async def a_key_is_forgotten_after_a_day(world: World) -> None:
+async def a_key_is_forgotten_after_a_day(fixture: ConformanceFixture) -> None:
     """After 24 hours the same key is a new event, whatever its content; a minute before it is not (W20)."""
-    one = await hub(world)
+    one = await hub(fixture)
     (first,) = await one.publish(keyed("k", "1"))
-    await world.elapse(DAY - 60.0)
+    await fixture.elapse(DAY - 60.0)
     equal(await one.publish(keyed("k", "1")), [first], "a key before its day is over")
-    await world.elapse(120.0)
+    await fixture.elapse(120.0)
     (second,) = await one.publish(keyed("k", "2"))
     expect(second > first, "a key is still known after its day")
     equal(await one.publish(keyed("k", "2")), [second], "a key used anew")
 
 
 @broker_check("durable")
-async def a_key_outlives_a_restart(world: World) -> None:
+async def a_key_outlives_a_restart(fixture: ConformanceFixture) -> None:
     """Who got no answer because the hub stopped can repeat with the same key when it is back (W20)."""
-    one = await hub(world)
+    one = await hub(fixture)
     (first,) = await one.publish(keyed("k", "1"))
-    await world.restart()
-    one = await hub(world)
+    await fixture.restart()
+    one = await hub(fixture)
     equal(await one.publish(keyed("k", "1")), [first], "a key after a restart")
     with refused(Conflict, "a used key with other content after a restart"):
         await one.publish(keyed("k", "2"))
 
 
 @broker_check()
-async def a_closed_log_refuses(world: World) -> None:
+async def a_closed_log_refuses(fixture: ConformanceFixture) -> None:
     """Closing may be repeated; to publish then is Unavailable, never silence."""
-    one = await hub(world, "a")
+    one = await hub(fixture, "a")
     (first,) = await one.publish(publication())
     await one.broker.close()
     await one.broker.close()
     with refused(Unavailable, "publish() after close()"):
         await one.broker.publish([publication()])
-    if "shared" in world.promises:
-        other = await hub(world)
+    if "shared" in fixture.promises:
+        other = await hub(fixture)
         equal(offsets(await other.history("a")), [first], "what the log holds after a publish on a closed broker")
         await other.broker.close()
 
 
 @broker_check("shared")
-async def what_a_close_interrupts_is_finished_or_refused(world: World) -> None:
+async def what_a_close_interrupts_is_finished_or_refused(fixture: ConformanceFixture) -> None:
     """Every publish that was running at a close has returned an offset of the log, or raised Unavailable."""
-    other = await hub(world)
-    one = await hub(world, "a")
+    other = await hub(fixture)
+    one = await hub(fixture, "a")
     tasks = [asyncio.create_task(one.publish(publication("a", f"{index}"))) for index in range(30)]
     await asyncio.sleep(0)
     try:
@@ -245,24 +245,24 @@ def _compare(results: Sequence[list[int] | BaseException], kept: dict[str, int])
 
 
 @broker_check("shared")
-async def a_hub_that_leaves_disturbs_nobody(world: World) -> None:
+async def a_hub_that_leaves_disturbs_nobody(fixture: ConformanceFixture) -> None:
     """One that was closed is handed nothing more; the others go on."""
-    one, other = await hub(world, "fence", "a"), await hub(world, "a")
+    one, other = await hub(fixture, "fence", "a"), await hub(fixture, "a")
     await one.publish(publication())
     await everything([one])
     await other.broker.close()
-    handed = len(other.told.entries)
+    handed = len(other.recorder.entries)
     await one.publish(publication())
     await everything([one])
-    equal(len(other.told.entries), handed, "entries handed to a closed hub")
+    equal(len(other.recorder.entries), handed, "entries handed to a closed hub")
     equal(len(one.given("a")), 2, "entries handed to the other hub")
 
 
 @broker_check()
-async def a_log_may_be_opened_for_publishing_only(world: World) -> None:
-    """With no intake it takes events all the same, and whoever listens is handed them."""
-    listener: Hub | None = await hub(world, "a") if "shared" in world.promises else None
-    publisher = Hub(await world.broker())
+async def a_log_may_be_opened_for_publishing_only(fixture: ConformanceFixture) -> None:
+    """Without a listener it takes events all the same, and whoever listens is handed them."""
+    listener: Hub | None = await hub(fixture, "a") if "shared" in fixture.promises else None
+    publisher = Hub(await fixture.broker())
     await publisher.broker.open(None)
     (number,) = await publisher.publish(keyed("k", "1"))
     equal(await publisher.publish(keyed("k", "1")), [number], "a known key")

@@ -4,53 +4,53 @@ from __future__ import annotations
 
 import asyncio
 
-from .fixture import World, equal, eventually, expect, store_check
+from .fixture import ConformanceFixture, equal, eventually, expect, store_check
 from .history import MOMENT
 from .nodes import node, nodes
 from .records import LONG
 
 
 @store_check()
-async def revocations_are_numbered_in_order(world: World) -> None:
+async def revocations_are_numbered_in_order(fixture: ConformanceFixture) -> None:
     """From 1 on, without a gap, and each node reads on after the last number it knows."""
-    crew = await nodes(world)
-    ends = world.clock.wall() + LONG
-    equal(await crew[0].store.revocations(0), [], "an empty revocation log")
+    opened = await nodes(fixture)
+    ends = fixture.clock.wall() + LONG
+    equal(await opened[0].store.revocations(0), [], "an empty revocation log")
     records = [b"a", b"\0\xff", b"", b"c" * 5_000]
-    numbers = [await crew[i % len(crew)].store.revoke(record, ends) for i, record in enumerate(records)]
+    numbers = [await opened[i % len(opened)].store.revoke(record, ends) for i, record in enumerate(records)]
     equal(numbers, [1, 2, 3, 4], "the numbers")
-    for one in crew:
+    for one in opened:
         for after in range(5):
             wanted = list(zip(numbers, records, strict=True))[after:]
             equal(await one.store.revocations(after), wanted, f"revocations after {after}")
 
 
 @store_check()
-async def revocations_at_once_are_all_kept(world: World) -> None:
+async def revocations_at_once_are_all_kept(fixture: ConformanceFixture) -> None:
     """Nodes that revoke at the same moment get different numbers, and none of it is lost."""
-    crew = await nodes(world, 3)
-    ends = world.clock.wall() + LONG
+    opened = await nodes(fixture, 3)
+    ends = fixture.clock.wall() + LONG
     records = [b"%d" % index for index in range(24)]
-    numbers = await asyncio.gather(*(crew[i % len(crew)].store.revoke(r, ends) for i, r in enumerate(records)))
+    numbers = await asyncio.gather(*(opened[i % len(opened)].store.revoke(r, ends) for i, r in enumerate(records)))
     equal(sorted(numbers), list(range(1, 25)), "the numbers")
-    equal(await crew[-1].store.revocations(0), sorted(zip(numbers, records, strict=True)), "the revocation log")
+    equal(await opened[-1].store.revocations(0), sorted(zip(numbers, records, strict=True)), "the revocation log")
 
 
 @store_check()
-async def a_node_that_reads_on_misses_none(world: World) -> None:
+async def a_node_that_reads_on_misses_none(fixture: ConformanceFixture) -> None:
     """Whoever has read up to a number finds everything else after it, while others revoke."""
-    crew = await nodes(world)
-    ends = world.clock.wall() + LONG
+    opened = await nodes(fixture)
+    ends = fixture.clock.wall() + LONG
     seen: list[int] = []
 
     async def reader() -> None:
         while len(seen) < 20:
-            seen.extend(number for number, _ in await crew[-1].store.revocations(seen[-1] if seen else 0))
+            seen.extend(number for number, _ in await opened[-1].store.revocations(seen[-1] if seen else 0))
             await asyncio.sleep(0)
 
     async def author(number: int) -> None:
         for index in range(5):
-            await crew[number % len(crew)].store.revoke(b"%d" % index, ends)
+            await opened[number % len(opened)].store.revoke(b"%d" % index, ends)
             await asyncio.sleep(0.002)
 
     reading = asyncio.create_task(reader())
@@ -60,54 +60,54 @@ async def a_node_that_reads_on_misses_none(world: World) -> None:
 
 
 @store_check()
-async def every_node_hears_of_a_revocation(world: World) -> None:
+async def every_node_hears_of_a_revocation(fixture: ConformanceFixture) -> None:
     """It is signalled to all, the one that revoked included, and can be read when it is (W17)."""
-    crew = await nodes(world, 3)
-    for turn, author in enumerate(crew):
-        before = [one.heard.signals for one in crew]
-        await author.store.revoke(b"%d" % turn, world.clock.wall() + LONG)
-        for one, count in zip(crew, before, strict=True):
+    opened = await nodes(fixture, 3)
+    for turn, author in enumerate(opened):
+        before = [one.recorder.revocation_signals for one in opened]
+        await author.store.revoke(b"%d" % turn, fixture.clock.wall() + LONG)
+        for one, count in zip(opened, before, strict=True):
             await eventually(
-                lambda one=one, count=count: one.heard.signals > count,  # type: ignore[misc]
+                lambda one=one, count=count: one.recorder.revocation_signals > count,  # type: ignore[misc]
                 f"{one.name} hears of a revocation by {author.name}",
             )
             equal([number for number, _ in await one.store.revocations(turn)], [turn + 1], "what is read then")
 
 
 @store_check()
-async def what_is_in_force_no_more_is_left_out(world: World) -> None:
+async def what_is_in_force_no_more_is_left_out(fixture: ConformanceFixture) -> None:
     """Entries go at their end; the numbers go on, even when none is left."""
-    crew = await nodes(world)
-    now = world.clock.wall()
-    await crew[0].store.revoke(b"short", now + MOMENT)
-    await crew[0].store.revoke(b"long", now + LONG)
-    await crew[-1].store.revoke(b"short", now + MOMENT)
-    await world.elapse(2 * MOMENT)
-    equal(await crew[-1].store.revocations(0), [(2, b"long")], "what is in force")
-    equal(await crew[0].store.revoke(b"next", now + LONG), 4, "the number after some have ended")
-    equal(await crew[0].store.revocations(2), [(4, b"next")], "what is in force after a number")
+    opened = await nodes(fixture)
+    now = fixture.clock.wall()
+    await opened[0].store.revoke(b"short", now + MOMENT)
+    await opened[0].store.revoke(b"long", now + LONG)
+    await opened[-1].store.revoke(b"short", now + MOMENT)
+    await fixture.elapse(2 * MOMENT)
+    equal(await opened[-1].store.revocations(0), [(2, b"long")], "what is in force")
+    equal(await opened[0].store.revoke(b"next", now + LONG), 4, "the number after some have ended")
+    equal(await opened[0].store.revocations(2), [(4, b"next")], "what is in force after a number")
 
 
 @store_check()
-async def who_knows_more_than_the_log_is_given_all(world: World) -> None:
+async def who_knows_more_than_the_log_is_given_all(fixture: ConformanceFixture) -> None:
     """A log that was lost and began anew has fewer than the node remembers; then everything is given."""
-    (one,) = await nodes(world, 1)
-    await one.store.revoke(b"a", world.clock.wall() + LONG)
-    await one.store.revoke(b"b", world.clock.wall() + LONG)
+    (one,) = await nodes(fixture, 1)
+    await one.store.revoke(b"a", fixture.clock.wall() + LONG)
+    await one.store.revoke(b"b", fixture.clock.wall() + LONG)
     equal(await one.store.revocations(2), [], "revocations after the newest")
     equal(await one.store.revocations(99), [(1, b"a"), (2, b"b")], "revocations after more than there are")
 
 
 @store_check("durable")
-async def revocations_outlive_a_restart(world: World) -> None:
+async def revocations_outlive_a_restart(fixture: ConformanceFixture) -> None:
     """What was revoked stays so, and the numbers go on (W17)."""
-    one = await node(world)
-    ends = world.clock.wall() + LONG
+    one = await node(fixture)
+    ends = fixture.clock.wall() + LONG
     await one.store.revoke(b"a", ends)
-    await one.store.revoke(b"gone", world.clock.wall() + MOMENT)
-    await world.elapse(2 * MOMENT)
-    await world.restart()
-    one = await node(world)
+    await one.store.revoke(b"gone", fixture.clock.wall() + MOMENT)
+    await fixture.elapse(2 * MOMENT)
+    await fixture.restart()
+    one = await node(fixture)
     equal(await one.store.revocations(0), [(1, b"a")], "the revocation log after a restart")
     number = await one.store.revoke(b"b", ends)
     expect(number == 3, f"the number after a restart is {number}, two were given before it")

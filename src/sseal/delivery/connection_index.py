@@ -1,4 +1,4 @@
-"""The open streams of a hub, by what others ask for them by."""
+"""The open streams of a hub by id, subject, token id, resume family and client address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..auth.revocation import Revocation
 from ..limits import address_key
 from ..stream.connection import Connection
 
-__all__ = ["Connections", "Whose"]
+__all__ = ["ConnectionIndex", "Whose"]
 
 Whose = tuple[str, ...]
 """Whose streams: ``("subject", issuer, subject)``, or ``("address", key)`` with a key of `address_key`."""
@@ -18,13 +18,13 @@ Whose = tuple[str, ...]
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-class _Index(Generic[_Key]):
+class _ByKey(Generic[_Key]):
     """Streams by a key that most have for themselves: those stand in it bare, a dict is made for the second one."""
 
     __slots__ = ("_found",)
 
     def __init__(self) -> None:
-        self._found: dict[_Key, Connection | dict[str, Connection]] = {}
+        self._found: dict[_Key, Connection | dict[str, Connection]] = {}  # the only stream of a key, or several by id
 
     def add(self, key: _Key, connection: Connection) -> None:
         """Let a stream be found by a key; doing it twice is fine."""
@@ -55,22 +55,21 @@ class _Index(Generic[_Key]):
         return len(known) if isinstance(known, dict) else int(known is not None)
 
 
-class Connections:
-    """Streams by id, subject, token id, resume family and client address. One that leaves leaves nothing behind.
+class ConnectionIndex:
+    """Finds open streams. One that is removed leaves nothing behind.
 
     :ivar by_id: all of them, oldest first.
-    :ivar moved: whose streams have changed since somebody looked; None when nobody does.
     """
 
     def __init__(self) -> None:
         self.by_id: dict[str, Connection] = {}
-        self._by_person: _Index[tuple[str, str]] = _Index()
-        self._by_subject: _Index[str] = _Index()
-        self._by_token_id: _Index[str] = _Index()
-        self._by_minter: _Index[str] = _Index()
-        self._by_family: _Index[str] = _Index()
-        self._by_address: dict[str, int] = {}
-        self.moved: dict[Whose, None] | None = None
+        self._by_person: _ByKey[tuple[str, str]] = _ByKey()  # issuer and subject
+        self._by_subject: _ByKey[str] = _ByKey()  # of whatever issuer
+        self._by_token_id: _ByKey[str] = _ByKey()
+        self._by_minter: _ByKey[str] = _ByKey()  # the subject of the admin who minted its ticket
+        self._by_family: _ByKey[str] = _ByKey()
+        self._by_address: dict[str, int] = {}  # how many streams an `address_key` has
+        self._changed: dict[Whose, None] | None = None  # whose streams have changed, in order; None: not watched
 
     def add(self, connection: Connection) -> None:
         """Let a stream be found."""
@@ -85,8 +84,8 @@ class Connections:
         if connection.address:
             key = address_key(connection.address)
             self._by_address[key] = self._by_address.get(key, 0) + 1
-        if self.moved is not None:
-            self.moved |= dict.fromkeys(_whose(connection))
+        if self._changed is not None:
+            self._changed |= dict.fromkeys(_whose(connection))
 
     def remove(self, connection: Connection) -> None:
         """Let it be found no more."""
@@ -103,8 +102,8 @@ class Connections:
             self._by_address[key] -= 1
             if not self._by_address[key]:
                 del self._by_address[key]
-        if self.moved is not None:
-            self.moved |= dict.fromkeys(_whose(connection))
+        if self._changed is not None:
+            self._changed |= dict.fromkeys(_whose(connection))
 
     def add_token_ids(self, connection: Connection) -> None:
         """Let a stream be found by what it was derived from, which a refresh changes."""
@@ -149,8 +148,15 @@ class Connections:
 
     def watch(self, *, on: bool) -> dict[Whose, None]:
         """Begin to note whose streams change, or stop; return all whose streams there are."""
-        self.moved = {} if on else None
+        self._changed = {} if on else None
         return {whose: None for connection in self.by_id.values() for whose in _whose(connection)} if on else {}
+
+    def take_changed(self) -> dict[Whose, None]:
+        """Return whose streams have changed since this was asked before."""
+        changed = self._changed
+        if changed:
+            self._changed = {}
+        return changed or {}
 
 
 def _whose(connection: Connection) -> list[Whose]:

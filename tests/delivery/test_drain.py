@@ -11,7 +11,7 @@ import pytest
 
 from delivery.harness import NodeHarness
 from sseal.auth.identity import Identity
-from sseal.delivery.node import AGE_SPREAD
+from sseal.delivery.max_age import AGE_SPREAD
 from sseal.delivery.pacing import STEP, spread
 from sseal.testing import ManualClock
 
@@ -114,7 +114,7 @@ async def test_a_stream_ends_at_its_greatest_age_and_may_come_back() -> None:
         assert json.loads(readers[0].events[-1].data) == {"reason": "max_age", "reconnect": True}
         assert readers[0].sink.data.count(b"retry: ") == 2  # a jittered one comes with the end
         assert reasons_of(world) == {"max_age": 200}
-        assert len(world.node._timers) == 0
+        assert len(world.node.expiry) == 0
 
 
 async def test_a_stream_has_no_greatest_age_unless_one_is_set() -> None:

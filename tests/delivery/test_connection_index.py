@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from delivery.harness import NodeHarness
 from sseal.auth.identity import Identity, minter
 from sseal.auth.revocation import Revocation
-from sseal.delivery.connections import Connections
+from sseal.delivery.connection_index import ConnectionIndex
 from sseal.stream.connection import Connection
 from sseal.subscription import Subscription, TopicSet
 
@@ -79,7 +79,7 @@ async def test_a_revocation_looks_at_those_it_ends_and_at_no_others(
     async with NodeHarness() as world:
         for number in range(500):
             await world.read("public/news", identity=person(number))
-        assert world.node.revoke(revocation(*entry)) == ends
+        assert world.node.revocations.apply_here(revocation(*entry)) == ends
         assert len(Counted.examined) == ends
         assert len(world.node.connections) == 500 - ends
 
@@ -90,10 +90,10 @@ async def test_a_refreshed_stream_is_found_by_its_new_token_only() -> None:
         reader = await world.read("public/news", identity=replace(person(1), expires_at=2e9))
         fresh = replace(person(1), token_id="jti:fresh", parent_ids=(), family=None, expires_at=3e9)
         world.node.refresh(reader.connection, Subscription(fresh, TOPICS))
-        assert world.node.revoke(revocation("token", "jti:1")) == 0
-        assert world.node.revoke(revocation("token", "session:1")) == 0
+        assert world.node.revocations.apply_here(revocation("token", "jti:1")) == 0
+        assert world.node.revocations.apply_here(revocation("token", "session:1")) == 0
         assert Counted.examined == []
-        assert world.node.revoke(revocation("token", "jti:fresh")) == 1
+        assert world.node.revocations.apply_here(revocation("token", "jti:fresh")) == 1
 
 
 def connection(name: str, identity: Identity) -> Connection:
@@ -133,30 +133,30 @@ def test_law_the_index_finds_whatever_a_walk_would_find(
     people: list[Identity], data: st.DataObject, entries: list[Counted]
 ) -> None:
     """Whoever came and left, those found are those concerned among all; at the end nothing is left behind."""
-    registry = Connections()
+    index = ConnectionIndex()
     for number, identity in enumerate(people):
-        registry.add(connection(f"c{number}", identity))
-    for name in data.draw(st.lists(st.sampled_from(list(registry.by_id) or ["none"]), unique=True)):
-        if name in registry.by_id:
-            registry.remove(registry.by_id[name])
+        index.add(connection(f"c{number}", identity))
+    for name in data.draw(st.lists(st.sampled_from(list(index.by_id) or ["none"]), unique=True)):
+        if name in index.by_id:
+            index.remove(index.by_id[name])
     for entry in entries:
-        walked = [name for name, c in registry.by_id.items() if entry.concerns(c.subscription.identity)]
-        found = [c.id for c in registry.candidates(entry) if entry.concerns(c.subscription.identity)]
+        walked = [name for name, c in index.by_id.items() if entry.concerns(c.subscription.identity)]
+        found = [c.id for c in index.candidates(entry) if entry.concerns(c.subscription.identity)]
         assert sorted(found) == walked
-    for stream in list(registry.by_id.values()):
-        registry.remove(stream)
-    left = [vars(registry)[name] for name in vars(registry)]
-    assert not any(index if isinstance(index, dict) else index._found for index in left if index is not None)
+    for stream in list(index.by_id.values()):
+        index.remove(stream)
+    left = [vars(index)[name] for name in vars(index)]
+    assert not any(each if isinstance(each, dict) else each._found for each in left if each is not None)
 
 
 def test_the_streams_of_a_subject_are_given_oldest_first() -> None:
     """Whoever has too many loses the oldest, however many came and went (W45)."""
-    registry = Connections()
+    index = ConnectionIndex()
     streams = [connection(f"c{number}", person(1)) for number in range(4)]
     for stream in streams:
-        registry.add(stream)
-    registry.remove(streams[1])
-    assert registry.of_subject("app", "u1") == [streams[0], *streams[2:]]
-    registry.remove(streams[0])
-    registry.remove(streams[3])
-    assert registry.of_subject("app", "u1") == [streams[2]]
+        index.add(stream)
+    index.remove(streams[1])
+    assert index.of_subject("app", "u1") == [streams[0], *streams[2:]]
+    index.remove(streams[0])
+    index.remove(streams[3])
+    assert index.of_subject("app", "u1") == [streams[2]]

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 from redis.exceptions import ResponseError
 
-from ...subscription import TopicSet
-from ...topics import is_pattern
 from ..broker import CANARY_ROOT, Entry, LogListener
-from .codec import Message, entry_of
+from .append import EpochSource
+from .codec import Message
 from .errors import Lost
+from .interest import LOG_CHANNEL, Interest, topic_of
 from .link import Link
-from .scripts import RANGE
+from .log_index import has_events, head_of_log, newest_of
+from .log_scripts import RANGE
 
-__all__ = ["Listener"]
+__all__ = ["CanaryListener", "Delivery"]
 
 MAX_HELD: Final = 10_000
 MAX_HELD_SIZE: Final = 16 * 1024 * 1024
@@ -31,56 +32,52 @@ MAX_HELD_SIZE: Final = 16 * 1024 * 1024
 PAGE: Final = 500
 PAGE_SIZE: Final = 1024 * 1024
 """Entries and bytes read from the log at once."""
-LOG: Final = "log"
-"""The channel on which every event is told: patterns need it."""
-TOPIC: Final = "t:"
-"""What the channel of a topic begins with."""
-_MOST_BEHIND: Final = 1_000
+_MAX_BEHIND: Final = 1_000
 """Topics looked at one by one when messages were lost; if there are more, all readers are told."""
-_MOST_PATTERNS: Final = 64
-"""Patterns looked for in what is told of every event; if there are more, the hub is handed everything."""
 
 
-class Listener:
-    """The topics and patterns a hub listens to, and what has come of them.
+class CanaryListener(Protocol):
+    """Whoever compares what has come with the log."""
 
-    :param turn: finds out what became of the epoch; ends in `on_epoch_change` if it is another.
-    :param canary: called when one of this hub's canaries has passed.
+    def on_canary(self) -> None:
+        """Learn that a canary has passed."""
+        ...
+
+
+class Delivery:
+    """Hands the events that a hub listens to to its listener.
+
+    :param epochs: finds out what became of the epoch; that ends in `begin` if it is another.
     """
 
-    def __init__(
-        self, link: Link, intake: LogListener, turn: Callable[[], Awaitable[None]], canary: Callable[[], None]
-    ) -> None:
+    def __init__(self, link: Link, listener: LogListener, epochs: EpochSource, canaries: CanaryListener) -> None:
+        self.head = 0  # the last offset handed out
+        self.complete = 0  # everything listened to up to this offset was handed out, or told to be missing
         self._link = link
-        self._intake = intake
-        self._turn = turn
-        self._canary = canary
-        self.head = 0
-        self.complete = 0
+        self._listener = listener
+        self._epochs = epochs
+        self._canaries = canaries
         self._epoch = ""
-        self._retired: deque[str] = deque(maxlen=256)
-        self._wanted: set[str] = set()
-        self._patterns: set[str] = set()
-        self._matches: Callable[[tuple[str, ...]], bool]
-        self._compile()
-        self._subscribed: set[str] = set()
-        self._fresh: set[str] = set()
-        self._last: dict[str, int] = {}
-        self._held: deque[tuple[str, Message]] | None = None
-        self._held_size = 0
-        self._overflown = False
-        self._behind: set[str] = set()
+        self._old_epochs: deque[str] = deque(maxlen=256)  # their messages are late and count no more
+        self._interest = Interest()
+        self._subscribed: set[str] = set()  # channels, confirmed or not
+        self._unsubscribed: set[str] = set()  # channels that are listened to, and for which no SUBSCRIBE was sent yet
+        self._last: dict[str, int] = {}  # channel to the offset of its last message, once it is known
+        self._held: deque[tuple[str, Message]] | None = None  # channel and message; None while nothing is held
+        self._held_size = 0  # bytes
+        self._overflown = False  # messages that should be held were let go
+        self._behind: set[str] = set()  # channels known to have lost messages
         self._attached = False
-        self._settling: asyncio.Task[None] | None = None
-        self._tuning: asyncio.Task[None] | None = None
-        self._round: asyncio.Future[int] | None = None
+        self._filling: asyncio.Task[None] | None = None  # reads what is missing
+        self._subscribing: asyncio.Task[None] | None = None  # brings the subscriptions up to date
+        self._confirmed: asyncio.Future[int] | None = None  # what the next subscribing answers to all who wait for it
 
     # -- the connection ---------------------------------------------------------------------------------
 
     def begin(self, epoch: str, head: int) -> None:
         """Take over where the log stands; nothing before it is handed out."""
         if self._epoch and self._epoch != epoch:
-            self._retired.append(self._epoch)
+            self._old_epochs.append(self._epoch)
         self._epoch, self.head, self.complete = epoch, head, head
         self._last.clear()
         self._behind.clear()
@@ -90,23 +87,23 @@ class Listener:
 
         :raises Lost: that is gone too.
         """
-        self._subscribed, self._attached = self._channels(), True
-        self._fresh.clear()
-        await self._link.subscribe(self._subscribed, self._take)
+        self._subscribed, self._attached = self._interest.channels(), True
+        self._unsubscribed.clear()
+        await self._link.subscriptions.subscribe(self._subscribed, self)
 
     def detach(self) -> None:
         """Hold everything until `resume`; the connection is gone."""
-        for task in (self._settling, self._tuning):
+        for task in (self._filling, self._subscribing):
             if task is not None:
                 task.cancel()
-        self._settling = self._tuning = None
+        self._filling = self._subscribing = None
         self._attached = False
         self._subscribed.clear()
         self._last.clear()
         self._held, self._held_size, self._overflown = deque(), 0, False
-        if self._round is not None and not self._round.done():
-            self._round.set_result(self.head)
-        self._round = None
+        if self._confirmed is not None and not self._confirmed.done():
+            self._confirmed.set_result(self.head)
+        self._confirmed = None
 
     async def resume(self) -> None:
         """Hand out what was missed, then what was held.
@@ -114,11 +111,11 @@ class Listener:
         :raises Lost: the connection is gone again.
         """
         if self._held is not None:
-            await self._settle()
+            await self._fill()
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = [task for task in (self._settling, self._tuning) if task is not None]
+        tasks = [task for task in (self._filling, self._subscribing) if task is not None]
         self.detach()
         await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -127,91 +124,66 @@ class Listener:
     async def listen(self, names: Iterable[str]) -> int:
         """Subscribe; return the offset from which on these are handed out."""
         for name in names:
-            if is_pattern(name):
-                self._patterns.add(name)
-                self._compile()
-                channel = LOG
-            else:
-                self._wanted.add(name)
-                channel = f"{TOPIC}{name}"
+            channel = self._interest.add(name)
             if channel not in self._subscribed:
-                self._fresh.add(channel)
+                self._unsubscribed.add(channel)
         if not self._attached:
             return self.head
-        if self._round is None:
-            self._round = asyncio.get_running_loop().create_future()
-        waiting = self._round
-        if self._tuning is None or self._tuning.done():
-            self._tuning = asyncio.create_task(self._tune(), name="sseal-redis-listen")
+        if self._confirmed is None:
+            self._confirmed = asyncio.get_running_loop().create_future()
+        waiting = self._confirmed
+        if self._subscribing is None or self._subscribing.done():
+            self._subscribing = asyncio.create_task(self._subscribe_all(), name="sseal-redis-listen")
         return await asyncio.shield(waiting)
 
     def forget(self, names: Iterable[str]) -> None:
         """Unsubscribe, at once as far as this hub is concerned."""
         gone = []
         for name in names:
-            if is_pattern(name):
-                self._patterns.discard(name)
-                self._compile()
-                if self._patterns:
-                    continue
-                channel = LOG
-            else:
-                self._wanted.discard(name)
-                channel = f"{TOPIC}{name}"
-            self._fresh.discard(channel)
+            channel = self._interest.remove(name)
+            if channel is None:
+                continue
+            self._unsubscribed.discard(channel)
             self._last.pop(channel, None)
             if channel in self._subscribed:
                 self._subscribed.remove(channel)
                 gone.append(channel)
-        self._link.unsubscribe(gone)
+        self._link.subscriptions.unsubscribe(gone)
 
-    def _compile(self) -> None:
-        if len(self._patterns) > _MOST_PATTERNS:
-            self._matches = lambda topics: True  # noqa: ARG005 - of any topics
-            return
-        patterns, wanted = TopicSet.of(*self._patterns).matcher(), self._wanted
-        self._matches = lambda topics: not wanted.isdisjoint(topics) or patterns(topics)
-
-    def _channels(self) -> set[str]:
-        channels = {f"{TOPIC}{topic}" for topic in self._wanted}
-        if self._patterns:
-            channels.add(LOG)
-        return channels
-
-    async def _tune(self) -> None:
+    async def _subscribe_all(self) -> None:
         """Bring the subscriptions up to date, for all who have asked at the same time (one round trip)."""
-        while (waiting := self._round) is not None:
-            self._round, offset = None, -1
+        while (waiting := self._confirmed) is not None:
+            self._confirmed, offset = None, -1
             try:
-                offset = await self._subscribe_fresh()
+                offset = await self._subscribe_once()
             except (Lost, ResponseError) as error:
                 self._link.lose(f"it could not be subscribed to: {error}")
             finally:
                 # Without a connection everything after the head comes when there is one again.
                 if not waiting.done():
                     waiting.set_result(self.head if offset < 0 else offset)
-        self._tuning = None
+        self._subscribing = None
 
-    async def _subscribe_fresh(self) -> int:
-        fresh, self._fresh = self._fresh, set()
+    async def _subscribe_once(self) -> int:
+        fresh, self._unsubscribed = self._unsubscribed, set()
         self._subscribed |= fresh
-        await self._link.subscribe(fresh, self._take)
-        (head,) = await self._link.call("HMGET", f"{self._link.prefix}meta", "head")
-        confirmed = int(head or 0)
+        await self._link.subscriptions.subscribe(fresh, self)
+        confirmed = await head_of_log(self._link)
         for channel in fresh & self._subscribed:
             self._last[channel] = max(self._last.get(channel, 0), confirmed)
         return max(confirmed, self.complete)
 
     # -- messages ---------------------------------------------------------------------------------------
 
-    def _take(self, channel: str, data: bytes) -> None:
+    def on_message(self, channel: str, data: bytes) -> None:
+        """Hand out a message, or hold it; see `ChannelListener`."""
         message = Message.parse(data)
         if self._held is not None:
             self._hold(channel, message)
-        elif not self._pass(channel, message):
+        elif not self._deliver(channel, message):
             self._held = deque([(channel, message)])
             self._held_size = len(data)
-            self._settle_soon()
+            self._fill_soon()
 
     def _hold(self, channel: str, message: Message) -> None:
         assert self._held is not None
@@ -221,11 +193,11 @@ class Listener:
             self._held.clear()
             self._held_size, self._overflown = 0, True
 
-    def _pass(self, channel: str, message: Message) -> bool:
+    def _deliver(self, channel: str, message: Message) -> bool:
         """Hand a message out, unless it is known; False when it may not be passed yet."""
         offset = message.offset
         if message.epoch != self._epoch:
-            return message.epoch in self._retired
+            return message.epoch in self._old_epochs
         last = self._last.get(channel)
         if last is not None:
             if message.previous > max(last, self.complete):
@@ -233,7 +205,7 @@ class Listener:
                 return False
             if offset <= last:
                 return True
-        if offset > self.head and self._matches(message.topics()):
+        if offset > self.head and self._interest.matches(message.topics()):
             if (entry := message.entry()) is None:
                 return False  # as if it had not come: the log has it, and all others that are as long
             self._hand_out([entry])
@@ -243,9 +215,9 @@ class Listener:
 
     def _hand_out(self, entries: list[Entry]) -> None:
         self.head = entries[-1].offset
-        self._intake.on_entries(entries)
+        self._listener.on_entries(entries)
         if any(entry.topics[0].startswith(CANARY_ROOT) for entry in entries):
-            self._canary()
+            self._canaries.on_canary()
 
     # -- holes ------------------------------------------------------------------------------------------
 
@@ -257,11 +229,11 @@ class Listener:
         if self._holding():
             return
         if head <= self.complete:
-            await self._link.barrier()
+            await self._link.subscriptions.barrier()
             return
         channels = [channel for channel in self._subscribed if channel in self._last]
-        heads = await self._heads(channels, head)
-        await self._link.barrier()
+        heads = await newest_of(self._link, channels, head)
+        await self._link.subscriptions.barrier()
         if self._holding():
             return
         behind = {
@@ -272,59 +244,45 @@ class Listener:
         if behind:
             self._behind |= behind
             self._held, self._held_size = deque(), 0
-            self._settle_soon()
+            self._fill_soon()
             return
         self.complete = max(self.complete, head)
         self.head = max(self.head, head)
 
-    async def _heads(self, channels: list[str], head: int) -> list[int]:
-        heads: list[int] = []
-        for start in range(0, len(channels), 1000):
-            some = channels[start : start + 1000]
-            keys = [f"{self._link.prefix}head:{channel.removeprefix(TOPIC)}" for channel in some]
-            known = await self._link.call("MGET", *keys)
-            # Of a topic whose last event was trimmed only that is known.
-            topics = [channel.removeprefix(TOPIC) for channel in some]
-            trimmed = await self._link.call("ZMSCORE", f"{self._link.prefix}trimmed", *topics)
-            newest = [int(one or two or 0) for one, two in zip(known, trimmed, strict=True)]
-            heads += [head if channel == LOG else n for channel, n in zip(some, newest, strict=True)]
-        # What was published since the head was read may still be on its way.
-        return [min(newest, head) for newest in heads]
+    def _fill_soon(self) -> None:
+        if self._filling is None or self._filling.done():
+            self._filling = asyncio.create_task(self._fill_or_lose(), name="sseal-redis-fill")
 
-    def _settle_soon(self) -> None:
-        if self._settling is None or self._settling.done():
-            self._settling = asyncio.create_task(self._settle_or_lose(), name="sseal-redis-fill")
-
-    async def _settle_or_lose(self) -> None:
+    async def _fill_or_lose(self) -> None:
         try:
-            await self._settle()
+            await self._fill()
         except (Lost, ResponseError) as error:
             self._link.lose(str(error))
         finally:
-            if asyncio.current_task() is self._settling:
-                self._settling = None
+            if asyncio.current_task() is self._filling:
+                self._filling = None
 
-    async def _settle(self) -> None:
+    async def _fill(self) -> None:
         """Read what is missing, hand it out, and what was held after it, until nothing is."""
         while True:
-            await self._follow()
-            await self._tell_late()
-            await self._catch_up()
-            if self._let_go():
+            await self._follow_epoch()
+            await self._report_gaps()
+            await self._read_on()
+            if self._deliver_held():
                 return
 
-    async def _follow(self) -> None:
+    async def _follow_epoch(self) -> None:
         """Go over to the epoch of what is held first; one that was left before anybody noticed it is over too."""
         for _, message in list(self._held or ())[:1]:
-            if message.epoch not in (self._epoch, *self._retired):
-                await self._turn()
+            if message.epoch not in (self._epoch, *self._old_epochs):
+                await self._epochs.check_epoch()
                 if message.epoch != self._epoch:
-                    self._retired.append(message.epoch)
+                    self._old_epochs.append(message.epoch)
 
     def _holding(self) -> bool:
         return self._held is not None
 
-    def _let_go(self) -> bool:
+    def _deliver_held(self) -> bool:
         """Hand out what was held; False when that cannot be all, because more has to be read first."""
         if self._overflown:
             self._overflown = False
@@ -332,42 +290,32 @@ class Listener:
         held = self._held
         while held:
             channel, message = held[0]
-            if not self._pass(channel, message):
+            if not self._deliver(channel, message):
                 return False
             held.popleft()
             self._held_size -= len(message.body)
         self._held = None
         return True
 
-    async def _tell_late(self) -> None:
+    async def _report_gaps(self) -> None:
         """Tell the readers of topics whose missing events are older than others that were handed out already."""
         behind, self._behind = self._behind, set()
         late: list[str] | None = []
-        if len(behind) > _MOST_BEHIND:
+        if len(behind) > _MAX_BEHIND:
             late = None
         else:
-            late = [channel.removeprefix(TOPIC) for channel in behind if await self._is_late(channel)]
-            if LOG in late:
-                late.remove(LOG)
-                late += self._patterns
+            channels = [channel for channel in behind if await self._is_late(channel)]
+            late = [topic_of(channel) for channel in channels if channel != LOG_CHANNEL]
+            if LOG_CHANNEL in channels:
+                late += self._interest.patterns
         if late is None or late:
-            self._intake.on_gap(late, self.head)
+            self._listener.on_gap(late, self.head)
 
     async def _is_late(self, channel: str) -> bool:
         after = max(self._last.get(channel, self.head), self.complete)
-        if after >= self.head:
-            return False
-        prefix = self._link.prefix
-        if channel != LOG:
-            key = f"{prefix}topic:{channel.removeprefix(TOPIC)}"
-            if await self._link.call("ZCOUNT", key, f"({after}", self.head):
-                return True
-            trimmed = await self._link.call("ZSCORE", f"{prefix}trimmed", channel.removeprefix(TOPIC))
-            return int(trimmed or 0) > after
-        found = await self._link.call("XRANGE", f"{prefix}log", f"({after}-0", f"{self.head}-0")
-        return any(self._matches(entry_of(item).topics) for item in found)
+        return after < self.head and await has_events(self._link, channel, after, self.head, self._interest.matches)
 
-    async def _catch_up(self) -> None:
+    async def _read_on(self) -> None:
         """Read the log from the last offset handed out to its head."""
         more, after = True, self.head
         while more:
@@ -376,15 +324,15 @@ class Listener:
             except ResponseError as error:
                 if not str(error).startswith("EPOCH"):
                     raise
-                await self._turn()
+                await self._epochs.check_epoch()
                 after = self.head
                 continue
-            head, floor, more, items = int(answer[0]), int(answer[1]), bool(answer[2]), answer[3]
-            if floor > after:
-                self._intake.on_gap(None, floor)
-                self.head = max(self.head, floor)
-            entries = [entry for entry in map(entry_of, items) if entry.offset > self.head]
-            if wanted := [entry for entry in entries if self._matches(entry.topics)]:
+            more = answer.more
+            if answer.floor > after:
+                self._listener.on_gap(None, answer.floor)
+                self.head = max(self.head, answer.floor)
+            entries = [entry for entry in answer.entries if entry.offset > self.head]
+            if wanted := [entry for entry in entries if self._interest.matches(entry.topics)]:
                 self._hand_out(wanted)
-            after = entries[-1].offset if more and entries else max(floor, head if not more else after)
+            after = entries[-1].offset if more and entries else max(answer.floor, after if more else answer.head)
         self.head = self.complete = max(self.head, after)

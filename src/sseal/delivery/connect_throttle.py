@@ -18,9 +18,9 @@ class ConnectThrottle:
     """A queue in order of arrival. With nobody in front it costs a look at the clock."""
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._end = 0.0
-        self._turning = False
+        self._waiting: deque[asyncio.Future[None]] = deque()  # in order of arrival
+        self._end = 0.0  # of the slice in this turn of the loop, on the loop's clock
+        self._turning = False  # `_turn` is scheduled, so `_end` holds
 
     def __len__(self) -> int:
         """Count those who wait."""
