@@ -391,7 +391,7 @@ def test_a_close_takes_two_seconds_at_most(stub: Stub, opens: bool, code: str) -
         start = time.monotonic()
         publisher.close_sync()
         took = time.monotonic() - start
-        assert 0.5 < took < thread.CLOSE_PATIENCE + 0.5
+        assert 0.5 < took < thread.CLOSE_TIMEOUT + 0.5
         with pytest.raises(Unavailable) as caught:
             waiting.result(5.0)
     assert caught.value.code == code

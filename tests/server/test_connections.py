@@ -22,7 +22,7 @@ from running import PATIENCE, Running, call, eventually, serving
 from server.test_serve import NO_LIMITS, issue
 from sseal.identity_sources.accounts import Accounts
 from sseal.limits import address_key
-from sseal.server.connections import Connections, HttpLimits, proxies
+from sseal.server.connections import HttpConnections, HttpLimits, proxies
 
 MANY_LOGINS = {"limits__logins_per_minute_per_address": "0", "limits__logins_per_minute_per_user": "0"}
 
@@ -366,8 +366,8 @@ class Waiting:
 
 async def test_who_has_waited_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that has just had a request is not in the way of those that wait longer."""
-    monkeypatch.setattr("sseal.server.connections.PATIENCE", 0.0)
-    connections = Connections(set(), HttpLimits(connections=2), lambda address: False)
+    monkeypatch.setattr("sseal.server.connections.FIRST_REQUEST_TIMEOUT", 0.0)
+    connections = HttpConnections(set(), HttpLimits(connections=2), lambda address: False)
     busy, idle, late = Waiting(), Waiting(), Waiting()
     assert connections.enter(busy, "192.0.2.1")
     connections.serve(busy)

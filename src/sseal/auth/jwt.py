@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry, serialize_compact
@@ -108,7 +108,7 @@ class JwtVerifier:
         """How many keys can verify something now."""
         return len({id(key) for keys in self._ring.by_algorithm.values() for key in keys})
 
-    def replace_jwks(self, document: Mapping[str, Any]) -> int:
+    def replace_jwks(self, document: Mapping[str, object]) -> int:
         """Put the keys of a JWKS document (RFC 7517) in the place of those of the last one.
 
         A key that is symmetric, weak, unknown, or not meant to verify signatures is skipped, and `jwks_skipped`
@@ -146,7 +146,7 @@ class JwtVerifier:
             error.auth_method = auth_method
             raise
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _claims(self, token: str) -> dict[str, object]:
         """Check the signature and return what was signed."""
         if not token.isascii():
             raise CredentialInvalid("is not ASCII")
@@ -160,7 +160,7 @@ class JwtVerifier:
         self._check_signature(header, head.encode("ascii"), _decoded(signature, "signature"))
         return json_object(_decoded(segments[1], "payload"), "payload")
 
-    def _check_signature(self, header: dict[str, Any], message: bytes, signature: bytes) -> None:
+    def _check_signature(self, header: dict[str, object], message: bytes, signature: bytes) -> None:
         alg, kid, typ = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
         if not isinstance(alg, str) or alg not in self._allowed:
             raise CredentialInvalid(f"alg {alg!r:.40} is not allowed", kind="algorithm")
@@ -184,7 +184,7 @@ class JwtVerifier:
         raise CredentialInvalid("the signature is wrong", kind="signature")
 
 
-def sign(claims: Mapping[str, Any], secret: str, *, kid: str | None = None, algorithm: str = "HS256") -> str:
+def sign(claims: Mapping[str, object], secret: str, *, kid: str | None = None, algorithm: str = "HS256") -> str:
     """Return a token with these claims, signed with an HMAC secret.
 
     :param kid: id of the key to put into the header.

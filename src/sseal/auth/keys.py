@@ -135,7 +135,7 @@ def _imported_pem(text: str) -> _Public:
     return OKPKey.import_key(text)
 
 
-def from_jwk(entry: dict[str, Any], allowed: Sequence[str]) -> VerificationKey:
+def from_jwk(entry: Mapping[str, object], allowed: Sequence[str]) -> VerificationKey:
     """Return the key of a public JWK that may verify signatures.
 
     :raises ValueError: it is none; says why.

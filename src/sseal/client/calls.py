@@ -179,7 +179,7 @@ async def publish(
     url: str,
     token: Token | None,
     topic: str | Sequence[str],
-    data: Any,
+    data: object,
     *,
     event: str | None = None,
     ttl: float | None = None,

@@ -63,7 +63,7 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=Fal
 
 def publication(
     topics: str | Sequence[str],
-    data: Any,
+    data: object,
     *,
     event: str = "message",
     ttl: float | None = None,

@@ -19,7 +19,7 @@ from ..errors import InvalidInput, Unavailable
 from ..limits import Limits
 from ..storage.address import engine_of, redact_url
 from .publications import publication
-from .thread import CLOSE_PATIENCE, PublisherThread
+from .thread import CLOSE_TIMEOUT, PublisherThread
 
 __all__ = ["Publisher"]
 
@@ -56,7 +56,7 @@ class Publisher:
     async def publish(
         self,
         topic: str | Sequence[str],
-        data: Any,
+        data: object,
         *,
         event: str = "message",
         ttl: float | None = None,
@@ -84,7 +84,7 @@ class Publisher:
     def publish_sync(
         self,
         topic: str | Sequence[str],
-        data: Any,
+        data: object,
         *,
         event: str = "message",
         ttl: float | None = None,
@@ -104,7 +104,7 @@ class Publisher:
     async def close(self) -> None:
         """Finish what is being published and let go of the log, within 2 seconds; idempotent, and for good."""
         if (ended := self._end()) is not None:
-            await asyncio.wait([asyncio.wrap_future(ended)], timeout=CLOSE_PATIENCE)
+            await asyncio.wait([asyncio.wrap_future(ended)], timeout=CLOSE_TIMEOUT)
 
     def close_sync(self) -> None:
         """Do the same from a thread without an event loop. The end of the process does it by itself."""
@@ -140,7 +140,7 @@ class Publisher:
         """Show the address without user and password."""
         return f"Publisher({redact_url(self._address)!r})"
 
-    def _submit(self, topic: str | Sequence[str], data: Any, **options: Any) -> Future[list[str]]:
+    def _submit(self, topic: str | Sequence[str], data: object, **options: Any) -> Future[list[str]]:
         made = publication(topic, data, **options, scope=("", ""), limits=self._limits)
         with self._lock:
             if self._closed:
@@ -191,7 +191,7 @@ def _after_fork() -> None:
 
 
 def _wait(ended: Sequence[Future[None]]) -> None:
-    deadline = time.monotonic() + CLOSE_PATIENCE
+    deadline = time.monotonic() + CLOSE_TIMEOUT
     for future in ended:
         with contextlib.suppress(TimeoutError):
             future.result(max(0.0, deadline - time.monotonic()))

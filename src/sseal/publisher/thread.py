@@ -15,11 +15,11 @@ from ..errors import Unavailable
 from ..position import Position
 from ..storage import Broker, Publication
 
-__all__ = ["CLOSE_PATIENCE", "PublisherThread"]
+__all__ = ["CLOSE_TIMEOUT", "PublisherThread"]
 
-OPEN_PATIENCE: Final = 8.0
+OPEN_TIMEOUT: Final = 8.0
 """Seconds the log may take to open: SQLite waits 5 s for others that open the file."""
-CLOSE_PATIENCE: Final = 2.0
+CLOSE_TIMEOUT: Final = 2.0
 """Seconds a process waits at its end for what is still being published; a broker answers within 2 s (W9)."""
 MAX_WAITING: Final = 10_000
 """Publishes that wait at once: a few MiB, and more than a log takes in the 2 s after which they fail anyway."""
@@ -89,10 +89,10 @@ class PublisherThread:
         self._ready.set_result(asyncio.get_running_loop())
         await self._stop.wait()
         if self._publishing:
-            await asyncio.wait(self._publishing, timeout=0.6 * CLOSE_PATIENCE)
+            await asyncio.wait(self._publishing, timeout=0.6 * CLOSE_TIMEOUT)
         await self._broker.close()
         if self._publishing:
-            await asyncio.wait(self._publishing, timeout=0.2 * CLOSE_PATIENCE)
+            await asyncio.wait(self._publishing, timeout=0.2 * CLOSE_TIMEOUT)
 
     async def _publish(self, publications: Sequence[Publication]) -> list[str]:
         task = asyncio.current_task()
@@ -122,7 +122,7 @@ class PublisherThread:
 
     async def _try_to_open(self) -> None:
         try:
-            async with asyncio.timeout(OPEN_PATIENCE):
+            async with asyncio.timeout(OPEN_TIMEOUT):
                 await self._broker.open(None)
             self._open = True
         except TimeoutError:

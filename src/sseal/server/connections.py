@@ -25,15 +25,15 @@ with needed("sseal.server.uvicorn", "server"):
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-__all__ = ["Connections", "Held", "HttpLimits", "connections_of", "proxies", "spare_descriptors"]
+__all__ = ["Held", "HttpConnections", "HttpLimits", "connections_of", "proxies", "spare_descriptors"]
 
-SWEEP: Final = 0.25
+SWEEP_INTERVAL: Final = 0.25
 """Seconds between two looks at the clock."""
-PATIENCE: Final = 1.0
+FIRST_REQUEST_TIMEOUT: Final = 1.0
 """Seconds in which nobody is closed to make room; a request that was sent has arrived by then."""
 STORM: Final = 4
 """How many times `HttpLimits.connections` there may be for as long as that."""
-QUIET: Final = 60.0
+WARNING_INTERVAL: Final = 60.0
 """Seconds between two warnings of the same kind; an attack must not fill the log."""
 
 logger = logging.getLogger("sseal.server")
@@ -103,7 +103,7 @@ class _Stall:
         self.since = since
 
 
-class Connections:
+class HttpConnections:
     """The connections of one server that are no streams.
 
     :param everyone: all connections of the server, streams included.
@@ -137,7 +137,7 @@ class Connections:
         now = self._loop.time()
         if limits.connections and len(self._held) >= limits.connections:
             # Thousands that come back at once after a restart have not had the time to say what they want.
-            room = self._drop_waiting("too_many_connections", before=now - PATIENCE)
+            room = self._drop_waiting("too_many_connections", before=now - FIRST_REQUEST_TIMEOUT)
             if not room and len(self._held) >= STORM * limits.connections:
                 return False
         if len(self._everyone) >= self._capacity and not self._drop_waiting("descriptors", before=now):
@@ -147,7 +147,7 @@ class Connections:
         self._addresses[key] = of_address + 1
         if not self._sweeping:
             self._sweeping = True
-            self._loop.call_later(SWEEP, self._sweep)
+            self._loop.call_later(SWEEP_INTERVAL, self._sweep)
         return True
 
     def leave(self, connection: Held) -> None:
@@ -181,7 +181,7 @@ class Connections:
         """Count something, and log it unless that was done a moment ago."""
         times = self._count(reason)
         now = self._loop.time()
-        if now - self._warned.get(reason, -QUIET) >= QUIET:
+        if now - self._warned.get(reason, -WARNING_INTERVAL) >= WARNING_INTERVAL:
             self._warned[reason] = now
             logger.log(level, text, extra={"reason": reason, "times": times})
 
@@ -217,7 +217,7 @@ class Connections:
                 del self._stalls[connection]
         self._sweeping = bool(self._held)
         if self._sweeping:
-            self._loop.call_later(SWEEP, self._sweep)
+            self._loop.call_later(SWEEP_INTERVAL, self._sweep)
 
     def _look_at(self, connection: Held, size: int, now: float) -> None:
         """Close a connection whose client has taken nothing for too long of what waits for it."""
@@ -231,16 +231,16 @@ class Connections:
             stall.size = size  # the app has written more; that nobody reads is as long ago as before
 
 
-_of_server: WeakKeyDictionary[ServerState, Connections] = WeakKeyDictionary()
+_of_server: WeakKeyDictionary[ServerState, HttpConnections] = WeakKeyDictionary()
 
 
-def connections_of(state: ServerState, config: Config, limits: HttpLimits) -> Connections:
+def connections_of(state: ServerState, config: Config, limits: HttpLimits) -> HttpConnections:
     """Return the connections of a server, which has one state for all its protocols."""
     found = _of_server.get(state)
     if found is None:
         named = config.forwarded_allow_ips if config.proxy_headers else []
         addresses = named.split(",") if isinstance(named, str) else named or []
-        found = Connections(
+        found = HttpConnections(
             state.connections, limits, proxies([*limits.proxies, *(each.strip() for each in addresses)])
         )
         _of_server[state] = found

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_SURPLUS", "Direct", "DirectSink", "NotedCycle", "View", "keep_little_unsent", "offer"]
 
-DETACH_PATIENCE: Final = 0.1
+DETACH_TIMEOUT: Final = 0.1
 """Seconds middleware may hold the head and the first body back before the stream stays on the plain path."""
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds a stream that nobody owns may take to close; a full socket would keep it open for ever (W32)."""
@@ -270,7 +270,7 @@ class Direct:
     async def detach(self, first: bytes) -> DirectSink | None:
         """Take the transport over if exactly a plain head and ``first`` are on it; else None.
 
-        Waits up to `DETACH_PATIENCE` seconds for middleware to hand them on.
+        Waits up to `DETACH_TIMEOUT` seconds for middleware to hand them on.
         """
         protocol, cycle = self._protocol(), self._cycle()
         if protocol is None or cycle is None:
@@ -286,7 +286,7 @@ class Direct:
         if not _on_transport(cycle, first):
             cycle.changed = asyncio.Event()
             try:
-                async with asyncio.timeout(DETACH_PATIENCE):
+                async with asyncio.timeout(DETACH_TIMEOUT):
                     while not _on_transport(cycle, first):
                         if cycle.noted is None or cycle.disconnected:
                             return False

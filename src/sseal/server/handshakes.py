@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final
 
-from .connections import Connections
+from .connections import HttpConnections
 
 __all__ = ["HANDSHAKE", "Handshake"]
 
@@ -32,7 +32,11 @@ class Handshake(asyncio.Protocol):
     due = 0.0
 
     def __init__(
-        self, factory: Callable[[], asyncio.Protocol], context: ssl.SSLContext, others: Connections, everyone: set[Any]
+        self,
+        factory: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext,
+        others: HttpConnections,
+        everyone: set[Any],
     ) -> None:
         self._factory = factory
         self._context = context

@@ -19,7 +19,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.lifespan.on import LifespanOn
 
-from .connections import Connections, HttpLimits, connections_of
+from .connections import HttpConnections, HttpLimits, connections_of
 from .handshakes import Handshake
 
 __all__ = ["Lifespan", "Server", "end_at_once", "ending_at_signals"]
@@ -108,7 +108,7 @@ class Server(uvicorn.Server):
         except OSError as error:
             self._note_no_descriptors(error)
 
-    def _connections(self) -> Connections:
+    def _connections(self) -> HttpConnections:
         limits = getattr(self.config.http_protocol_class, "limits", HttpLimits())
         return connections_of(self.server_state, self.config, limits)
 

@@ -39,7 +39,7 @@ SWITCH_INTERVAL: Final = 0.0005
 log starves beside an event loop that is busy in slices of 2 ms: a publish then took up to 1.6 s, now 12 ms."""
 HSTS: Final = ("Strict-Transport-Security", "max-age=31536000")
 """For a year this host is asked by https only (RFC 6797). Where a proxy speaks TLS, that is for the proxy to say."""
-GRACE: Final = 3
+END_TIMEOUT: Final = 3
 """Seconds that requests may take to end after a signal."""
 logger = logging.getLogger("sseal.server")
 
@@ -181,7 +181,7 @@ def run(
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=END_TIMEOUT,
         backlog=BACKLOG,
         workers=1,
         **options,

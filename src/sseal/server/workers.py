@@ -26,11 +26,11 @@ START_TIMEOUT: Final = 30.0
 """Seconds a worker has to become ready."""
 END_TIMEOUT: Final = 8.0
 """Seconds a worker has to end by itself: drain, the grace of open requests, and some."""
-BEAT: Final = 1.0
+HEARTBEAT_INTERVAL: Final = 1.0
 """Seconds between two signs of life of a worker."""
 SILENCE: Final = 30.0
 """Seconds without one after which a worker is killed; no callback of a healthy event loop takes as long."""
-REST: Final = 1.0
+RESTART_INTERVAL: Final = 1.0
 """Seconds between two replacements of the same worker, so that one that dies at once does not eat the machine."""
 
 Work = Callable[[dict[str, Any], socket.socket, Callable[[], None]], None]
@@ -134,7 +134,7 @@ class _Supervisor:
         looked = time.monotonic()
         while True:
             if not self._signals:
-                wait([self._wake, *(worker.process.sentinel for worker in self.workers)], BEAT)
+                wait([self._wake, *(worker.process.sentinel for worker in self.workers)], HEARTBEAT_INTERVAL)
             self._drain()
             while self._signals:
                 if self._signals.pop(0) != signal.SIGHUP:
@@ -142,7 +142,9 @@ class _Supervisor:
                 if not all(self._replace(index) for index in range(len(self.workers))):
                     return
             now = time.monotonic()
-            self._kill_silent(min(now - looked, 2 * BEAT))  # more is time in which this process did not run itself
+            self._kill_silent(
+                min(now - looked, 2 * HEARTBEAT_INTERVAL)
+            )  # more is time in which this process did not run itself
             looked = now
             for index, worker in enumerate(self.workers):
                 if not worker.process.is_alive():
@@ -160,11 +162,11 @@ class _Supervisor:
             if worker.silent > patience and worker.process.is_alive():
                 logger.error("a worker hangs and is killed", extra={"worker": worker.process.pid})
                 worker.process.kill()
-                worker.process.join(BEAT)
+                worker.process.join(HEARTBEAT_INTERVAL)
 
     def _revive(self, index: int) -> bool:
         """Put a new worker in the place of a dead one; return False when a signal came meanwhile."""
-        early = REST - (time.monotonic() - self.workers[index].started_at)
+        early = RESTART_INTERVAL - (time.monotonic() - self.workers[index].started_at)
         if early > 0 and not self._wait(seconds=early):
             return False
         self.workers[index].join(time.monotonic())
@@ -263,7 +265,7 @@ def _live(told: Connection) -> None:
     """Give signs of life from the event loop, as long as it runs: a thread would speak for a loop that hangs."""
     with contextlib.suppress(OSError):
         told.send_bytes(b"")
-    asyncio.get_running_loop().call_later(BEAT, _live, told)
+    asyncio.get_running_loop().call_later(HEARTBEAT_INTERVAL, _live, told)
 
 
 def _end_with_parent() -> None:

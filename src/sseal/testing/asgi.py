@@ -29,7 +29,7 @@ Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 TIMEOUT: Final = 5.0
 """Seconds to wait for anything; far more than an app in the same process needs."""
-GRACE: Final = 1.0
+GRACE_TIMEOUT: Final = 1.0
 """Seconds an app has to return after its client has gone, before it is cancelled."""
 
 
@@ -162,7 +162,7 @@ class AsgiStream:
         self._gone.set()
         if self._task is None:
             return
-        _, running = await asyncio.wait([self._task], timeout=GRACE)
+        _, running = await asyncio.wait([self._task], timeout=GRACE_TIMEOUT)
         if running:
             self._task.cancel()
             await asyncio.wait([self._task])

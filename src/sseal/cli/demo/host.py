@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -36,7 +35,7 @@ class HostMeter:
         self._last = self._count()
         psutil.cpu_percent(None)  # the first reading only sets the start
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> dict[str, object]:
         """Return the next event: percentages, and bytes per second."""
         last, now = self._last, self._count()
         self._last = now
