@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .auth.revocation import Revocation
 from .authorizer import Authorize
@@ -88,7 +88,7 @@ class Hub:
     async def publish(
         self,
         topic: str | Sequence[str],
-        data: Any,
+        data: object,
         *,
         event: str = "message",
         ttl: float | None = None,
@@ -115,11 +115,20 @@ class Hub:
         (position,) = await self.node.publish([made])
         return str(position)
 
-    def publish_threadsafe(self, topic: str | Sequence[str], data: Any, **options: Any) -> Future[str]:
-        """Publish from another thread, such as a sync route; ``.result()`` waits for the id.
+    def publish_threadsafe(
+        self,
+        topic: str | Sequence[str],
+        data: object,
+        *,
+        event: str = "message",
+        ttl: float | None = None,
+        key: str | None = None,
+        retry: int | None = None,
+    ) -> Future[str]:
+        """Publish from another thread, such as a sync route; ``.result()`` waits for the id. Arguments as in `publish`.
 
-        :raises Unavailable: the hub has not started, so there is no event loop to publish in.
-        :raises RuntimeError: called in the hub's own event loop, where ``.result()`` would wait for itself.
+        :raises Unavailable: the hub has not started, so there is no event loop to publish in; or this was called in
+            the hub's own event loop, where ``.result()`` would wait for itself.
         """
         loop = self._lifecycle.loop
         if loop is None or not loop.is_running():
@@ -127,7 +136,8 @@ class Hub:
         with contextlib.suppress(RuntimeError):
             if asyncio.get_running_loop() is loop:
                 raise Unavailable("this is the hub's own event loop; await hub.publish() instead")
-        return asyncio.run_coroutine_threadsafe(self.publish(topic, data, **options), loop)
+        publishing = self.publish(topic, data, event=event, ttl=ttl, key=key, retry=retry)
+        return asyncio.run_coroutine_threadsafe(publishing, loop)
 
     async def revoke(self, *, subject: str | None = None, issuer: str | None = None, jti: str | None = None) -> int:
         """End what was issued to a subject until now, or one token, and all that derives from it.
