@@ -63,7 +63,7 @@ from playwright.async_api import Browser, async_playwright
 import sseal
 from servers import ROOT, RawStream, free_port, serving, uvicorn
 from sseal import settings as operator
-from sseal.asgi.responses import Guarded
+from sseal.asgi.endpoint import Endpoint
 from sseal.auth.jwt import sign
 from sseal.hub_settings import HubSettings
 from sseal.identity_sources.accounts import Accounts
@@ -915,8 +915,8 @@ def test_every_endpoint_is_described() -> None:
     described = set(re.findall(r"^### `((?:GET|POST|DELETE) /\S*)`$", text, re.MULTILINE))
     served = {"GET /events", "POST /events", "GET /events/{ticket}"}
     for route in sseal.Hub().asgi._app.routes:
-        if isinstance(route.app, Guarded):
-            served |= {f"{method} {route.path}" for method in route.app._methods}
+        if isinstance(route.app, Endpoint):
+            served |= {f"{method} {route.path}" for method in route.app.handlers}
     assert described == served
 
 

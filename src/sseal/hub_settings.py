@@ -43,7 +43,7 @@ class HubSettings:
 
     :param broker: the log: ``memory://``, ``sqlite:///file`` or ``redis://host:6379``; see docs/how-to/scale.md.
     :param store: tickets, sessions, families, revocations: an address of the same kinds; None for the broker's own.
-    :param credentials: the ways in that are open; ``query`` is off by default because URLs end up in logs.
+    :param credentials: the auth methods that are open; ``query`` is off by default because URLs end up in logs.
     :param jwt_secret: shared secrets of at least 32 bytes, newest first: the first signs, all verify.
     :param jwt_public_key: PEM texts of public keys.
     :param jwt_jwks_url: https address of a key set (RFC 7517).

@@ -19,7 +19,7 @@ __all__ = ["described", "problems_of"]
 @cache
 def described() -> dict[str, Any]:
     """Return the document; what it says of answers is the same for every hub."""
-    return document(Hub()._services)
+    return document(Hub()._parts.credentials)
 
 
 @cache

@@ -69,7 +69,7 @@ class HubFixture:
         return (
             self.hub.position(),
             len(self.node.connections),
-            len(self.hub._store),
+            len(self.hub._parts.store),
             len(self.node.revocations),
         )
 

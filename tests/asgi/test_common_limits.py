@@ -44,7 +44,7 @@ async def compare(*hubs: HubFixture) -> None:
     """Let hubs compare what they have counted, each twice, so that all know of all."""
     for _ in range(2):
         for hub in hubs:
-            await hub.hub._limit_exchange.exchange()
+            await hub.hub._parts.limit_exchange.exchange()
 
 
 async def opened(hub: HubFixture, number: int, **options: Any) -> list[Stream]:
@@ -66,7 +66,7 @@ async def alive(*hubs: HubFixture) -> None:
     """Wait until all hubs have shown that they live since their clocks were turned."""
     async with asyncio.timeout(PATIENCE):
         for hub in hubs:
-            while len(await hub.hub._store.nodes()) < len(hubs):
+            while len(await hub.hub._parts.store.nodes()) < len(hubs):
                 await asyncio.sleep(0.01)
 
 
@@ -167,10 +167,10 @@ async def test_a_hub_that_leaves_takes_its_streams_along(make_pair: MakePair) ->
     await one.close()
     await opened(two, 1)
     await compare(two)
-    assert two.hub._limit_exchange._stream_limits._away == {}
+    assert two.hub._parts.limit_exchange._stream_limits._away == {}
     await opened(two, 1)
-    assert two.hub._limit_exchange._stream_limits._shared == {}
-    assert two.hub._limit_exchange._rates.uncompared(10) == []
+    assert two.hub._parts.limit_exchange._stream_limits._shared == {}
+    assert two.hub._parts.limit_exchange._rates.uncompared(10) == []
 
 
 async def test_a_crash_frees_what_a_hub_held(
@@ -188,7 +188,7 @@ async def test_a_crash_frees_what_a_hub_held(
     await compare(two)
     assert (await two.ask("GET", "/events", bearer())).json["code"] == "full"
     turns = 0.0
-    while two.hub._limit_exchange._stream_limits._away and turns < 3 * LEASE_TIMEOUT:
+    while two.hub._parts.limit_exchange._stream_limits._away and turns < 3 * LEASE_TIMEOUT:
         turns += 5.0
         for hub in hubs:
             hub.clock.turn(5.0)
@@ -198,7 +198,7 @@ async def test_a_crash_frees_what_a_hub_held(
     await opened(two, 1)
     await compare(two)
     await compare(frozen, two)
-    assert len(two.hub._limit_exchange._stream_limits._away[("subject", "", "alice")]) + 1 == 3
+    assert len(two.hub._parts.limit_exchange._stream_limits._away[("subject", "", "alice")]) + 1 == 3
 
 
 async def test_while_the_store_is_away_each_hub_counts_by_itself(
@@ -211,11 +211,11 @@ async def test_while_the_store_is_away_each_hub_counts_by_itself(
     async def away() -> list[str]:
         raise Unavailable("away", code="store_lost")
 
-    monkeypatch.setattr(one.hub._store, "nodes", away)
+    monkeypatch.setattr(one.hub._parts.store, "nodes", away)
     old = await opened(one, 3)
     assert [(await one.ask("POST", "/events", SHOP, json=body)).status for _ in range(3)] == [201, 201, 429]
     with pytest.raises(Unavailable):
-        await one.hub._limit_exchange.exchange()
+        await one.hub._parts.limit_exchange.exchange()
     monkeypatch.undo()
     two.clock.turn(1.0)
     await opened(two, 1)

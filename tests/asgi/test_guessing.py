@@ -1,4 +1,4 @@
-"""Guesses at passwords and other credentials: refused where they come from, and nobody is locked out."""
+"""LoginThrottle at passwords and other credentials: refused where they come from, and nobody is locked out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import SAME, STREAM, Reply, bearer, token
 from sseal.asgi import login_throttle
-from sseal.asgi.login_throttle import FROM_ANYWHERE, Guesses
+from sseal.asgi.login_throttle import FROM_ANYWHERE, LoginThrottle
 from sseal.errors import CredentialInvalid, TooManyRequests
 from sseal.identity_sources.accounts import Accounts
 
@@ -85,47 +85,47 @@ class Slow:
         await self.go.wait()
 
 
-async def attacked(make_desk: Desk) -> tuple[Guesses, Accounts, Slow]:
+async def attacked(make_desk: Desk) -> tuple[LoginThrottle, Slow]:
     """Return the guesses of a hub at which alice's name has failed from more addresses than slow it down."""
     desk = await make_desk(logins_per_minute_per_user=3)
     slow = Slow()
-    services = desk.hub._services
-    assert services.accounts is not None
-    guesses = Guesses(services, sleep=slow)
+    parts = desk.hub._parts
+    assert parts.accounts is not None
+    throttle = LoginThrottle(parts.accounts, parts.throttling, parts.settings.limits, sleep=slow)
     for number in range(3 * FROM_ANYWHERE):
         with pytest.raises(CredentialInvalid):
-            await guesses.verify(services.accounts, f"198.51.100.{number}", "alice", "wrong")
+            await throttle.verify(f"198.51.100.{number}", "alice", "wrong")
     assert slow.waits == []
-    return guesses, services.accounts, slow
+    return throttle, slow
 
 
 async def test_a_name_under_attack_is_slowed_down_and_its_owner_gets_in(make_desk: Desk) -> None:
     """From an address that has not failed the right password is good after a moment; the others wait ever longer."""
-    guesses, accounts, slow = await attacked(make_desk)
-    assert (await guesses.verify(accounts, "192.0.2.1", "alice", RIGHT)).username == "alice"
+    throttle, slow = await attacked(make_desk)
+    assert (await throttle.verify("192.0.2.1", "alice", RIGHT)).username == "alice"
     assert slow.waits == [0.5]
     for _ in range(2):
         with pytest.raises(CredentialInvalid):
-            await guesses.verify(accounts, "198.51.100.1", "alice", "wrong")
+            await throttle.verify("198.51.100.1", "alice", "wrong")
     assert slow.waits == [0.5, 1.0, 2.0]
     with pytest.raises(TooManyRequests):
-        await guesses.verify(accounts, "198.51.100.1", "alice", RIGHT)
+        await throttle.verify("198.51.100.1", "alice", RIGHT)
     with pytest.raises(CredentialInvalid):
-        await guesses.verify(accounts, "192.0.2.1", "bob", "wrong")
+        await throttle.verify("192.0.2.1", "bob", "wrong")
     assert len(slow.waits) == 3
 
 
 async def test_only_so_many_logins_wait(make_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the waiting room is full, addresses that have failed are refused, and one that has not gets in."""
     monkeypatch.setattr(login_throttle, "MAX_SLOWED", 2)
-    guesses, accounts, slow = await attacked(make_desk)
+    throttle, slow = await attacked(make_desk)
     slow.go.clear()
-    waiting = [asyncio.create_task(guesses.verify(accounts, f"198.51.100.{n}", "alice", "no")) for n in range(2)]
+    waiting = [asyncio.create_task(throttle.verify(f"198.51.100.{n}", "alice", "no")) for n in range(2)]
     while len(slow.waits) < 2:
         await asyncio.sleep(0)
     with pytest.raises(TooManyRequests):
-        await guesses.verify(accounts, "198.51.100.2", "alice", RIGHT)
-    assert (await guesses.verify(accounts, "192.0.2.1", "alice", RIGHT)).username == "alice"
+        await throttle.verify("198.51.100.2", "alice", RIGHT)
+    assert (await throttle.verify("192.0.2.1", "alice", RIGHT)).username == "alice"
     slow.go.set()
     assert {type(each) for each in await asyncio.gather(*waiting, return_exceptions=True)} == {CredentialInvalid}
 

@@ -70,7 +70,7 @@ async def test_a_hub_starts_before_its_log(tmp_path: Path) -> None:
         server.start()
         async with asyncio.timeout(4 * PATIENCE):
             while (await fixture.ask("POST", "/events", SHOP, json={**EVENT, "key": "1"})).status != 201:
-                fixture.hub._failed = None  # its second of rest is over
+                fixture.hub._lifecycle._failed = None  # its second of rest is over
                 await asyncio.sleep(0.05)
         assert (await fixture.ask("GET", "/readyz")).status == 200
     finally:
@@ -173,7 +173,7 @@ async def test_revocations_of_other_hubs_are_heard_before_anything_else(
             await may_return.wait()
         await connect(link, field)
 
-    away = (fixture.node.broker._link, fixture.hub._store._link)
+    away = (fixture.node.broker._link, fixture.hub._parts.store._link)
     monkeypatch.setattr(Link, "_connect", held)
     other = await make_fixture(broker=server.url)
     victim = fixture.stream("/events?topic=room/a", bearer("eve", jti="t1", subscribe=["**"]))

@@ -16,8 +16,9 @@ from asgi.conformance import _validator, described, problems_of
 from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import ADMIN, HUB, SAME, STREAM, Reply, bearer, request
 from sseal.asgi import bodies, openapi
+from sseal.asgi.endpoint import Endpoint
 from sseal.asgi.operations import OPERATIONS
-from sseal.asgi.responses import Guarded, problem
+from sseal.asgi.responses import problem
 from sseal.errors import InvalidInput, Unavailable
 from sseal.identity_sources.accounts import Accounts
 
@@ -30,8 +31,8 @@ def served() -> set[tuple[str, str]]:
     """Return method and path of every route of the app."""
     found = set()
     for route in sseal.Hub().asgi._app.routes:  # type: ignore[attr-defined]
-        if isinstance(route.app, Guarded):
-            found |= {(method, route.path) for method in route.app._methods}
+        if isinstance(route.app, Endpoint):
+            found |= {(method, route.path) for method in route.app.handlers}
         elif route.path != ALIAS:
             found |= {("GET", route.path), *([("POST", route.path)] if "ticket" not in route.path else [])}
     return found
@@ -158,18 +159,18 @@ def test_an_answer_that_is_not_in_the_document_is_noticed() -> None:
     assert problems_of("PUT", "/healthz", reply(200, fine)) != []
     assert problems_of("DELETE", "/admin/connections/x", reply(204, fine)) != []
     refused = problem(Unavailable("no", retry_after=1.0))
-    headers = {name.decode().replace("-", "_"): value.decode() for name, value in refused.headers}
+    headers = {name.decode().replace("-", "_"): value.decode() for name, value in refused.raw_headers}
     del headers["retry_after"]
-    assert problems_of("GET", "/readyz", reply(503, refused.raw, "application/problem+json")) == [
+    assert problems_of("GET", "/readyz", reply(503, refused.body, "application/problem+json")) == [
         "Retry-After is missing"
     ]
 
 
 def test_a_problem_has_its_extra_fields_only_where_they_mean_something() -> None:
     """`field` and `refused` are absent, not null, where there is none."""
-    made = msgspec.json.decode(problem(Unavailable("no")).raw)
+    made = msgspec.json.decode(problem(Unavailable("no")).body)
     assert set(made) == {"type", "title", "status", "detail", "code"}
-    named = msgspec.json.decode(problem(InvalidInput("topic", "is wrong")).raw, type=bodies.ProblemAnswer)
+    named = msgspec.json.decode(problem(InvalidInput("topic", "is wrong")).body, type=bodies.ProblemAnswer)
     assert (named.field, named.refused) == ("topic", msgspec.UNSET)
 
 
@@ -191,13 +192,13 @@ async def test_it_is_served_to_anybody_and_revalidated(fixture: HubFixture) -> N
 
 def described_by(fixture: HubFixture) -> Any:
     """Return the document of a hub as JSON has it."""
-    return msgspec.json.decode(msgspec.json.encode(openapi.document(fixture.hub._services)))
+    return msgspec.json.decode(msgspec.json.encode(openapi.document(fixture.hub._parts.credentials)))
 
 
 async def test_it_is_written_once(fixture: HubFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first who asks pays for it."""
     written: list[object] = []
-    monkeypatch.setattr(openapi, "document", lambda services: written.append(services) or {"openapi": "3.1.0"})
+    monkeypatch.setattr(openapi, "document", lambda policy: written.append(policy) or {"openapi": "3.1.0"})
     for _ in range(3):
         await fixture.ask("GET", "/openapi.json")
     assert len(written) == 1

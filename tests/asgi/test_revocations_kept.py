@@ -44,7 +44,7 @@ async def until(condition: Callable[[], Awaitable[Any]]) -> None:
 async def log_of(fixture: HubFixture) -> list[Revocation]:
     """Return what the log in the store says; nothing while it cannot be read."""
     try:
-        entries = await fixture.hub._store.revocations(0)
+        entries = await fixture.hub._parts.store.revocations(0)
     except Unavailable:
         return []
     return [msgspec.json.decode(record, type=Revocation) for _, record in entries]
@@ -171,7 +171,7 @@ def fill(fixture: HubFixture) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages}")
         return [None for _ in items]
 
-    return fixture.hub._store._database.write(full, None)  # type: ignore[attr-defined, no-any-return]
+    return fixture.hub._parts.store._database.write(full, None)  # type: ignore[attr-defined, no-any-return]
 
 
 def empty(fixture: HubFixture) -> Any:
@@ -181,7 +181,7 @@ def empty(fixture: HubFixture) -> Any:
         connection.execute("PRAGMA max_page_count = 1000000")
         return [None for _ in items]
 
-    return fixture.hub._store._database.write(roomy, None)  # type: ignore[attr-defined]
+    return fixture.hub._parts.store._database.write(roomy, None)  # type: ignore[attr-defined]
 
 
 async def test_with_a_full_disk_every_hub_ends_the_streams_all_the_same(

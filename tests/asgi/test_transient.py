@@ -78,14 +78,14 @@ async def test_a_refused_ticket_is_not_spent(make_fixture: MakeHubFixture, cause
     fixture.clock.turn(15)
     check_farewell(await fixture.stream(form.format(ticket)).refused(), cause.split("-")[0])
     fixture.clock.turn(119)
-    redeemed = await fixture.hub._tickets.redeem(ticket, *_caller(fixture))
+    redeemed = await fixture.hub._parts.tickets.redeem(ticket, *_caller(fixture))
     assert redeemed.identity.subject == "bob"
 
 
 def _caller(fixture: HubFixture) -> tuple[Any, Any]:
     from sseal.auth.origin import Caller
 
-    return Caller(origin=None, own=None, fetch_site=None), fixture.hub._services.origins
+    return Caller(origin=None, own=None, fetch_site=None), fixture.hub._parts.origins
 
 
 async def test_a_refused_ticket_is_good_when_there_is_room_again(make_fixture: MakeHubFixture) -> None:
@@ -152,7 +152,7 @@ async def test_a_hub_that_starts_to_drain_meanwhile_spends_no_ticket(make_fixtur
     await fixture.hub.drain()
     go.set()
     check_farewell(await stream.refused(), "draining")
-    assert (await fixture.hub._tickets.redeem(ticket, *_caller(fixture))).identity.subject == "alice"
+    assert (await fixture.hub._parts.tickets.redeem(ticket, *_caller(fixture))).identity.subject == "alice"
     assert fixture.node.topic_count == 0
 
 

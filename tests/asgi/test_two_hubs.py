@@ -109,14 +109,14 @@ async def test_a_resume_that_another_hub_overtook_opens_nothing(pair: Pair) -> N
     first, _, start = await opened(one, address)
     await first.leave()
     gate, reached = asyncio.Event(), asyncio.Event()
-    subscribe = one.hub._services.authorizer.subscribe
+    subscribe = one.hub._parts.authorizer.subscribe
 
     async def slowly(*args: Any) -> Any:
         reached.set()
         await gate.wait()
         return await subscribe(*args)
 
-    one.hub._services.authorizer.subscribe = slowly  # type: ignore[method-assign]
+    one.hub._parts.authorizer.subscribe = slowly  # type: ignore[method-assign]
     slow = asyncio.create_task(one.try_stream(address, {"last-event-id": start}))
     await reached.wait()
     stream, _, _ = await opened(two, address, {"last-event-id": start})
@@ -132,7 +132,7 @@ async def test_a_stream_whose_family_went_on_elsewhere_ends_though_nobody_told_i
     one, two = pair
     address = f"/events?ticket={await one.ticket(bearer())}"
     stream, _, start = await opened(one, address)
-    two.hub._rpc.cast = lambda *args, **options: None  # type: ignore[method-assign]
+    two.hub._parts.rpc.cast = lambda *args, **options: None  # type: ignore[method-assign]
     await opened(two, address, {"last-event-id": start})
     (connection,) = one.node.connections.values()
     await one.node.heartbeat.keep_family_alive(connection)
@@ -143,7 +143,7 @@ async def test_revocations_that_cannot_be_read_are_asked_for_until_they_can(pair
     """One failed read must not leave a revoked stream open; a hub that hears nothing for long is cut off (W17)."""
     one, two = pair
     stream, _, _ = await opened(two, "/events", bearer(jti="t1"))
-    store, real = two.hub._store, two.hub._store.revocations
+    store, real = two.hub._parts.store, two.hub._parts.store.revocations
 
     async def failing(after: int) -> Any:
         raise Unavailable("busy", code="busy")
@@ -173,7 +173,7 @@ async def test_a_revocation_that_cannot_be_kept_ends_its_streams_here_all_the_sa
     async def full(record: bytes, expires_at: float) -> int:
         raise Unavailable("full", code="store_full")
 
-    one.hub._store.revoke = full  # type: ignore[method-assign]
+    one.hub._parts.store.revoke = full  # type: ignore[method-assign]
     assert (await one.ask("POST", "/admin/revocations", ROOT, json={"jti": "t1"})).status == 503
     assert (await stream.rest())[-1].json["reason"] == "revoked"
     assert await one.try_stream("/events", bearer(jti="t1")) == 401
@@ -297,7 +297,7 @@ async def test_a_hub_that_does_not_answer_is_said_to(pair: Pair, monkeypatch: py
     one, two = pair
     _, auth, _ = await opened(one, "/events", bearer())
     monkeypatch.setattr(rpc, "CALL_TIMEOUT", 1.0)
-    monkeypatch.setattr(one.hub._rpc, "_handle", _silent)
+    monkeypatch.setattr(one.hub._parts.rpc, "_handle", _silent)
     reply = await two.ask("DELETE", f"/admin/connections/{auth['connection']}", ROOT)
     assert (reply.status, reply.json["code"]) == (503, "node_silent")
     listed = (await two.ask("GET", "/admin/connections", ROOT)).json

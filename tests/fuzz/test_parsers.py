@@ -13,7 +13,7 @@ from sseal import wire
 from sseal.asgi import bodies
 from sseal.asgi.decoding import decode
 from sseal.asgi.node_commands import node_of
-from sseal.asgi.requests import Ask
+from sseal.asgi.requests import HubRequest
 from sseal.auth.credential import AUTH_METHODS, CredentialPolicy, LastEventId
 from sseal.auth.jwt import JwtVerifier
 from sseal.auth.origin import Caller, OriginPolicy, is_loopback, normal_origin
@@ -45,13 +45,13 @@ HEADERS = st.lists(
 def ask(given: tuple[list[tuple[bytes, bytes]], bytes, str]) -> None:
     """Read a request as the endpoints do."""
     headers, query, scheme = given
-    made = Ask({"type": "http", "method": "GET", "scheme": scheme, "headers": headers, "query_string": query})
+    made = HubRequest({"type": "http", "method": "GET", "scheme": scheme, "headers": headers, "query_string": query})
     for read in (made.last_event_id, lambda: made.flag("envelope"), lambda: made.single("topic")):
         with_refusal(read)
     assert made.native in (True, False)
     assert made.opens_stream in (True, False)
     assert made.has_body in (True, False)
-    with_refusal(lambda: POLICY.find(frozenset(AUTH_METHODS), made.headers, made.query))
+    with_refusal(lambda: POLICY.find(frozenset(AUTH_METHODS), made.raw_headers, made.query))
     for allowed in (ORIGINS.allows_cookie, ORIGINS.allows_explicit):
         assert allowed(made.caller) in (True, False)
 

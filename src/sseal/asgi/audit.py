@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.types import Scope
 
 from ..audit import Audit, one_line
@@ -29,13 +27,13 @@ def redacted_path(scope: Scope) -> str:
     return f"{head}{found}[ticket]" if found and tail else path
 
 
-def whence(scope: Scope) -> dict[str, Any]:
+def whence(scope: Scope) -> dict[str, object]:
     """Return the fields that say where a request came from and what it asked for."""
     client = scope.get("client")
     return {"address": client[0] if client else None, "path": redacted_path(scope)}
 
 
-def who(identity: Identity | None) -> dict[str, Any]:
+def who(identity: Identity | None) -> dict[str, object]:
     """Return the fields that say who somebody is and how that was proven."""
     if identity is None:
         return {}
@@ -73,8 +71,8 @@ def audit_refusal(error: SsealError, scope: Scope) -> None:
         case Forbidden(code="admin_required"):
             audit.emit("admin_refused", **who(scope.get("sseal.identity")), **where)
         case TooManyRequests() if error.code != "overloaded":
-            caller = who(scope.get("sseal.identity"))
-            audit.emit("rate_limited", code=error.code, detail=error.detail, **caller, **where)
+            identity = who(scope.get("sseal.identity"))
+            audit.emit("rate_limited", code=error.code, detail=error.detail, **identity, **where)
 
 
 def _has_token(scope: Scope) -> bool:

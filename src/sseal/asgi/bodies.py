@@ -7,7 +7,7 @@ of two fields, a topic's form) is checked where it is used. `EventBody`, of ``PO
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -91,7 +91,7 @@ class NotificationBody(Struct, forbid_unknown_fields=True, kw_only=True, rename=
     """A message for one subject."""
 
     target: Annotated[Text, Meta(examples=["bob"])]
-    message: Annotated[Any, Meta(description="Any JSON.", examples=["lunch?"])]
+    message: Annotated[object, Meta(description="Any JSON.", examples=["lunch?"])]
     type: Annotated[Text, Meta(description="The event type.", examples=["chat"])] = "notification"
 
 
@@ -206,7 +206,7 @@ class StatsAnswer(Struct, kw_only=True):
     writes: int
     gaps: int
     history_reads: int
-    connects: Annotated[dict[str, int], Meta(description="By way in.")]
+    connects: Annotated[dict[str, int], Meta(description="By auth method.")]
     refused: Annotated[dict[str, int], Meta(description="By code.")]
     closed: Annotated[dict[str, int], Meta(description="By reason.")]
     revocations: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -68,7 +68,7 @@ def _no_json(error: Exception) -> InvalidInput:
     return InvalidInput("body", f"is not JSON: {error}")
 
 
-def _explained(message: str, shape: Any) -> InvalidInput:
+def _explained(message: str, shape: object) -> InvalidInput:
     """Return the error for a message of msgspec, which ends with the place unless that is the body itself."""
     if (match := _UNKNOWN.fullmatch(message)) is not None:  # first: the name is the caller's, and may look like ours
         place = match[2] or ""
@@ -100,7 +100,7 @@ def _problem(fault: str) -> str:
     return f"must be {' or '.join(wanted)}, not {_GIVEN.get(match[2], match[2])}"
 
 
-def _known(shape: Any, place: str) -> Sequence[str]:
+def _known(shape: object, place: str) -> Sequence[str]:
     """Return the names of the fields that an object at some place may have."""
     found: Sequence[inspect.Type] = (inspect.type_info(shape),)
     for step in _STEP.finditer(place):

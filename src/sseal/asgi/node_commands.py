@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 
 from ..auth.identity import Identity
+from ..authorizer import Authorizer
+from ..clock import Clock
+from ..delivery.node import Node
 from ..delivery.node_rpc import NodeRpc
 from ..errors import Forbidden, NotFound
+from ..identity_sources.tickets import Tickets
 from ..stream import reasons
 from ..stream.connection import Connection
 from .bodies import StreamAnswer
-from .services import Services
 
-__all__ = ["PAGE", "Commands", "ConnectionsPage", "node_of"]
+__all__ = ["PAGE", "ConnectionsPage", "NodeCommands", "node_of"]
 
 PAGE: Final = 500
 """Streams of one answer."""
@@ -44,11 +47,15 @@ class ConnectionsPage(msgspec.Struct, frozen=True):
     more: bool
 
 
-class Commands:
-    """The commands of one hub; makes itself known to the cluster."""
+class NodeCommands:
+    """The commands of one hub; makes itself known to the other hubs."""
 
-    def __init__(self, services: Services, rpc: NodeRpc) -> None:
-        self._services = services
+    def __init__(self, *, node: Node, rpc: NodeRpc, authorizer: Authorizer, tickets: Tickets, clock: Clock) -> None:
+        self._node = node
+        self._rpc = rpc
+        self._authorizer = authorizer
+        self._tickets = tickets
+        self._clock = clock
         rpc.handlers |= {
             "connections": self.connections,
             "disconnect": self.disconnect,
@@ -57,15 +64,15 @@ class Commands:
             "supersede": self.supersede,
         }
 
-    async def connections(self, args: Mapping[str, object]) -> dict[str, Any]:
+    async def connections(self, args: Mapping[str, object]) -> dict[str, object]:
         """List open streams by id, of one subject or all, after an id: ``{"connections", "more"}``."""
         subject, after = args.get("subject"), str(args.get("after") or "")
         streams = sorted(
             (key, connection)
-            for key, connection in self._services.node.connections.items()
+            for key, connection in self._node.connections.items()
             if key > after and subject in (None, connection.subscription.identity.subject)
         )
-        found: list[dict[str, Any]] = []
+        found: list[dict[str, object]] = []
         size = 0
         for _, connection in streams[:PAGE]:
             described = self._describe(connection)
@@ -77,42 +84,42 @@ class Commands:
 
     async def disconnect(self, args: Mapping[str, object]) -> None:
         """End a stream; its client may come back (W37)."""
-        self._services.node.close(self._stream(args), reasons.KICKED)
+        self._node.close(self._stream(args), reasons.KICKED)
 
     async def replace(self, args: Mapping[str, object]) -> None:
         """End a stream whose subject has opened one too many at another hub (W45)."""
-        connection = self._services.node.connections.get(str(args["connection"]))
+        connection = self._node.connections.get(str(args["connection"]))
         if connection is not None:
-            self._services.node.close(connection, reasons.REPLACED)
+            self._node.close(connection, reasons.REPLACED)
 
-    async def refresh(self, args: Mapping[str, object]) -> dict[str, Any]:
+    async def refresh(self, args: Mapping[str, object]) -> dict[str, object]:
         """Extend a live stream with a fresh identity of the same subject, with the rights of now (W21)."""
         connection = self._stream(args)
         fresh = msgspec.convert(args["identity"], Identity)
-        services, subscription = self._services, connection.subscription
+        subscription = connection.subscription
         if not fresh.same_person(subscription.identity):
             raise Forbidden("the stream belongs to somebody else")
-        granted = await services.authorizer.subscribe(fresh, list(subscription.topics.names), services.clock.wall())
+        granted = await self._authorizer.subscribe(fresh, list(subscription.topics.names), self._clock.wall())
         if connection.closed_by is not None:
             raise NotFound("the stream has ended")
-        identity = services.node.refresh(connection, granted)
+        identity = self._node.refresh(connection, granted)
         if identity.family is not None:
-            await services.tickets.touch(identity.family, identity)
+            await self._tickets.touch(identity.family, identity)
         return {"expires_at": identity.expires_at}
 
     async def supersede(self, args: Mapping[str, object]) -> None:
         """End the streams of a family that has gone on to another hub (W14), unless it has come back."""
-        family, tickets = str(args["family"]), self._services.tickets
-        if await tickets.node_of(family) != self._services.rpc.node_id:
-            self._services.node.supersede(family)
+        family = str(args["family"])
+        if await self._tickets.node_of(family) != self._rpc.node_id:
+            self._node.supersede(family)
 
     def _stream(self, args: Mapping[str, object]) -> Connection:
-        connection = self._services.node.connections.get(str(args["connection"]))
+        connection = self._node.connections.get(str(args["connection"]))
         if connection is None:
             raise NotFound("there is no such stream")
         return connection
 
-    def _describe(self, connection: Connection) -> dict[str, Any]:
+    def _describe(self, connection: Connection) -> dict[str, object]:
         identity = connection.subscription.identity
         described = StreamAnswer(
             id=connection.id,
@@ -126,7 +133,7 @@ class Commands:
             delivered=connection.delivered,
             buffered=connection.sink.buffered if connection.sink else 0,
             address=connection.address,
-            seconds=round(self._services.clock.monotonic() - connection.opened_at, 3),
+            seconds=round(self._clock.monotonic() - connection.opened_at, 3),
             expires_at=identity.expires_at,
         )
-        return cast("dict[str, Any]", msgspec.to_builtins(described))
+        return cast("dict[str, object]", msgspec.to_builtins(described))

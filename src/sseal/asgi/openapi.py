@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
+from ..auth.credential import CredentialPolicy
 from .bodies import ProblemAnswer
 from .operations import OPERATIONS, Operation, Success
-from .services import Services
 
 __all__ = ["document"]
 
@@ -49,9 +49,12 @@ _ONE_OF: Final = {
 """Bodies that hold exactly one of two fields, which a Struct cannot say."""
 
 
-def document(services: Services) -> dict[str, Any]:
-    """Return the document, but for ``servers``."""
-    schemes = _schemes(services)
+def document(policy: CredentialPolicy) -> dict[str, object]:
+    """Return the document, but for ``servers``.
+
+    :param policy: says which auth methods are open at this hub.
+    """
+    schemes = _schemes(policy)
     components, schemas = _schemas()
     paths: dict[str, dict[str, Any]] = {}
     for (method, path), operation in OPERATIONS.items():
@@ -109,8 +112,8 @@ def _operation(
 
 def _responses(operation: Operation, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
     found = {str(status): _success(success, schemas) for status, success in operation.success.items()}
-    config_errors = (*operation.config_errors, 421, 500, *((503,) if operation.unavailable else ()))
-    return found | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(config_errors)}
+    problems = (*operation.problems, 421, 500, *((503,) if operation.unavailable else ()))
+    return found | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(problems)}
 
 
 def _problems(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,9 +144,8 @@ def _headers(names: Iterable[str]) -> dict[str, Any]:
     return {"headers": found} if found else {}
 
 
-def _schemes(services: Services) -> dict[str, Any]:
-    """Return the ways in that are open at this hub; an app's own is its own affair."""
-    policy = services.policy
+def _schemes(policy: CredentialPolicy) -> dict[str, Any]:
+    """Return the auth methods that are open at this hub; what an app adds is its own affair."""
     jwt = "A JWT, as the hub's keys verify it."
     known: dict[str, tuple[str, dict[str, Any]]] = {
         "bearer": ("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": jwt}),
@@ -177,11 +179,11 @@ def _schemes(services: Services) -> dict[str, Any]:
     return {name: scheme for name, (auth_method, scheme) in known.items() if auth_method in policy.auth_methods}
 
 
-_CALLER: Final = ("bearer", "session", "cookie")
+_API: Final = ("bearer", "session", "cookie")
 _ACCESS: Final[Mapping[str, tuple[tuple[str, ...], bool]]] = {
     "stream": (("bearer", "ticket", "resume", "session", "cookie", "query"), True),
-    "caller": (_CALLER, False),
-    "ticket": (_CALLER, True),
+    "api": (_API, False),
+    "ticket": (_API, True),
     "bearer": (("bearer",), False),
     "cookie": (("session",), False),
     "none": ((), False),

@@ -5,39 +5,42 @@ from __future__ import annotations
 import hashlib
 
 import msgspec
-from starlette.types import Receive, Scope
 
-from .requests import Ask
-from .responses import Answer
-from .services import Services
+from ..auth.credential import CredentialPolicy
+from ..hub_settings import HubSettings
+from .requests import HubRequest
+from .responses import JsonResponse
 
 __all__ = ["OpenApiEndpoint"]
 
 
 class OpenApiEndpoint:
-    """Writes the document when it is first asked for, and keeps it."""
+    """Writes the document when it is first asked for, and keeps it.
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._written: tuple[bytes, str] | None = None
+    :param policy: says which auth methods are in it.
+    """
 
-    async def __call__(self, scope: Scope, receive: Receive) -> Answer:
-        """``GET /openapi.json``: no credential, for it holds nothing secret."""
-        del receive
+    def __init__(self, settings: HubSettings, policy: CredentialPolicy) -> None:
+        self._public_url = settings.public_url
+        self._cors = settings.cors
+        self._policy = policy
+        self._written: tuple[bytes, str] | None = None  # the document but for ``servers``, and its digest
+
+    async def __call__(self, request: HubRequest) -> JsonResponse:
+        """Answer one request; without a credential, for it holds nothing secret."""
         if self._written is None:
             from .openapi import document  # with what it needs it takes a tenth of what importing a hub does
 
-            raw = msgspec.json.encode(document(self._services))
+            raw = msgspec.json.encode(document(self._policy))
             self._written = raw, hashlib.sha256(raw).hexdigest()[:32]
         raw, digest = self._written
         # Where the hub is mounted is known by the request alone, unless it is set; all else is the same for each.
-        root_path = self._services.settings.public_url or scope.get("root_path", "")
-        root = msgspec.json.encode([{"url": root_path.rstrip("/") or "/"}])
+        root = msgspec.json.encode([{"url": (self._public_url or request.root_path).rstrip("/") or "/"}])
         tag = f'W/"{digest}"'
         headers = {"cache-control": "no-cache", "etag": tag}
-        if self._services.settings.cors:
+        if self._cors:
             headers["access-control-allow-origin"] = "*"  # as public as it is; cookies count for nothing here
-        known = Ask(scope).header(b"if-none-match") or ""
+        known = request.header(b"if-none-match") or ""
         if tag in (each.strip() for each in known.split(",")):
-            return Answer(304, headers=headers)
-        return Answer(200, raw=b'{"servers":' + root + b"," + raw[1:], headers=headers)
+            return JsonResponse(None, 304, headers)
+        return JsonResponse(b'{"servers":' + root + b"," + raw[1:], headers=headers)

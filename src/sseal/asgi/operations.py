@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each endpoint beside its bodies: ways in, parameters, answers.
+"""What the OpenAPI document says of each endpoint beside its bodies: auth methods, parameters, answers.
 
 A test holds this table against the routes of the app, and every answer the other tests get against the document.
 """
@@ -14,8 +14,8 @@ from . import bodies
 
 __all__ = ["OPERATIONS", "Operation", "Success"]
 
-Access = Literal["stream", "caller", "bearer", "cookie", "ticket", "none"]
-"""Who may ask: by every way in, those of a caller, one of them; ``ticket`` is a caller or a token in the body."""
+Access = Literal["stream", "api", "bearer", "cookie", "ticket", "none"]
+"""Who may ask: by every auth method, by those of the API, by one; ``ticket`` is the API's or a token in the body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Success:
 class Operation:
     """One endpoint with one method.
 
-    :param refusals: statuses of the problem documents it may answer with; 421, 500 and 503 are added.
+    :param problems: statuses of the problem documents it may answer with; 421, 500 and 503 are added.
     :param body: what a request holds; None for nothing.
     :param examples: of request bodies, by name.
     """
@@ -53,7 +53,7 @@ class Operation:
     body_required: bool = True
     examples: Mapping[str, Any] = field(default_factory=dict)
     success: Mapping[int, Success]
-    config_errors: tuple[int, ...] = ()
+    problems: tuple[int, ...] = ()
     unavailable: bool = True
 
 
@@ -118,7 +118,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         access="stream",
         parameters=_STREAM_PARAMETERS,
         success={200: _STREAM},
-        config_errors=_READ,
+        problems=_READ,
     ),
     ("GET", "/events/{ticket}"): Operation(
         name="openStreamByTicket",
@@ -126,14 +126,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         summary="Open an event stream with the ticket in the path",
         parameters=(_path("ticket", "A one-time ticket.", "abcdefghijklmnopqrstuvwxyz"), *_STREAM_PARAMETERS),
         success={200: _STREAM},
-        config_errors=_READ,
+        problems=_READ,
     ),
     ("POST", "/events"): Operation(
         name="publish",
         tag="publishing",
         summary="Publish an event, or several: all or none",
         description="A list of events is published whole or not at all. The same `key` with other content is 409.",
-        access="caller",
+        access="api",
         body=EventBody | list[EventBody],
         examples={
             "one": {"topic": "user/alice", "data": {"n": 1}, "event": "count", "key": "n-1", "ttl": 60},
@@ -143,18 +143,18 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             ],
         },
         success={201: Success(description="In the log.", body=bodies.PublishAnswer)},
-        config_errors=(*_WRITE, 409),
+        problems=(*_WRITE, 409),
     ),
     ("POST", "/notifications"): Operation(
         name="notify",
         tag="publishing",
         summary="Send a message to one subject",
         description="An event on `user/<targetUserId>` whose data is `type`, `message`, `timestamp` and `sender`.",
-        access="caller",
+        access="api",
         body=bodies.NotificationBody,
         examples={"message": {"targetUserId": "bob", "message": "lunch?", "type": "chat"}},
         success={200: Success(description="In the log.", body=bodies.NotificationAnswer)},
-        config_errors=_WRITE,
+        problems=_WRITE,
     ),
     ("POST", "/auth/sse"): Operation(
         name="issueTicket",
@@ -168,7 +168,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             "for somebody": {"subject": "alice", "topics": ["user/alice"], "grants": {"publish": ["user/alice"]}},
         },
         success={201: Success(description="The ticket.", body=bodies.TicketAnswer)},
-        config_errors=_WRITE,
+        problems=_WRITE,
     ),
     ("POST", "/auth/login"): Operation(
         name="logIn",
@@ -178,7 +178,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=bodies.LoginBody,
         examples={"account": {"username": "alice", "password": "correct horse battery"}},
         success={200: _SESSION},
-        config_errors=(*_WRITE, 404),
+        problems=(*_WRITE, 404),
     ),
     ("POST", "/auth/session"): Operation(
         name="openSession",
@@ -189,7 +189,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body_required=False,
         examples={"nothing": {}},
         success={200: _SESSION},
-        config_errors=_WRITE,
+        problems=_WRITE,
     ),
     ("DELETE", "/auth/session"): Operation(
         name="logOut",
@@ -198,56 +198,56 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         description="Ends the session of the cookie, its streams, and what was derived from it.",
         access="cookie",
         success={204: Success(description="It is over.", media=None, headers=("Set-Cookie",))},
-        config_errors=_READ,
+        problems=_READ,
     ),
     ("POST", "/auth/refresh"): Operation(
         name="refreshStream",
         tag="credentials",
         summary="Extend an open stream with a fresh credential",
-        access="caller",
+        access="api",
         body=bodies.RefreshBody,
         examples={"stream": {"connection": "hub0node.abcdefghijklmnop"}},
         success={200: Success(description="It goes on.", body=bodies.RefreshAnswer)},
-        config_errors=(*_WRITE, 404),
+        problems=(*_WRITE, 404),
     ),
     ("GET", "/admin/connections"): Operation(
         name="listStreams",
         tag="administration",
         summary="List the open streams of all hubs",
-        access="caller",
+        access="api",
         parameters=(
             _query("subject", "Only those of this subject.", example="alice"),
             _query("after", "Go on after this id."),
         ),
         success={200: Success(description="A page.", body=bodies.ConnectionsAnswer)},
-        config_errors=_READ,
+        problems=_READ,
     ),
     ("DELETE", "/admin/connections/{id}"): Operation(
         name="endStream",
         tag="administration",
         summary="End one stream; its client may come back",
-        access="caller",
+        access="api",
         parameters=(_path("id", "The stream's id.", "hub0node.abcdefghijklmnop"),),
         success={204: Success(description="It is over.", media=None)},
-        config_errors=(*_READ, 404),
+        problems=(*_READ, 404),
     ),
     ("POST", "/admin/revocations"): Operation(
         name="revoke",
         tag="administration",
         summary="Revoke a subject or a token, and end its streams",
-        access="caller",
+        access="api",
         body=bodies.RevocationBody,
         examples={"subject": {"subject": "bob"}, "token": {"jti": "7c9e6679"}},
         success={201: Success(description="Revoked.", body=bodies.RevocationAnswer)},
-        config_errors=_WRITE,
+        problems=_WRITE,
     ),
     ("GET", "/admin/stats"): Operation(
         name="readStats",
         tag="administration",
         summary="Read the counters of this hub",
-        access="caller",
+        access="api",
         success={200: Success(description="The counters.", body=bodies.StatsAnswer)},
-        config_errors=_READ,
+        problems=_READ,
     ),
     ("GET", "/healthz"): Operation(
         name="checkHealth",
@@ -267,7 +267,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         tag="health",
         summary="Prometheus metrics",
         success={200: Success(description="The metrics; 404 where they are off.", media="text/plain")},
-        config_errors=(404,),
+        problems=(404,),
     ),
     ("GET", "/openapi.json"): Operation(
         name="readDocument",

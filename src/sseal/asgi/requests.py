@@ -1,11 +1,12 @@
-"""One HTTP request as the endpoints see it: headers, query, where it came from, its JSON body."""
+"""One HTTP request as the endpoints see it: Starlette's, with what this interface asks of it."""
 
 from __future__ import annotations
 
 from typing import Final, TypeVar
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl
 
 import msgspec
+from starlette.requests import ClientDisconnect, Request, empty_receive
 from starlette.types import Receive, Scope
 
 from ..auth.credential import LastEventId
@@ -13,7 +14,7 @@ from ..auth.origin import Caller, normal_origin
 from ..errors import InvalidInput, TooLarge, UnsupportedMediaType
 from .decoding import decode
 
-__all__ = ["Ask", "ClientGone"]
+__all__ = ["HubRequest"]
 
 T = TypeVar("T")
 
@@ -22,27 +23,30 @@ MAX_QUERY_FIELDS: Final = 256
 STREAM_TYPE: Final = "text/event-stream"
 
 
-class ClientGone(Exception):  # noqa: N818 - an event, not a fault
-    """The client left before its request was complete."""
+class HubRequest(Request):
+    """A request. Reading it twice gives the same answer.
 
+    Headers are looked up in a dict that is made once, not in Starlette's `Headers`, which goes through all of them for
+    each: of the eight names that opening a stream asks for, that takes 7 µs instead of 1.5.
 
-class Ask:
-    """A request. Reading it twice gives the same answer; nothing is decoded before it is asked for.
-
+    :param read_query: whether the query string matters; one that does not is not looked at.
     :raises InvalidInput: a query string that is not UTF-8 or has too many fields.
     """
 
-    __slots__ = ("_fields", "caller", "headers", "query", "scope")
+    def __init__(self, scope: Scope, receive: Receive = empty_receive, *, read_query: bool = True) -> None:
+        super().__init__(scope, receive)
+        raw = scope["query_string"] if read_query else b""
+        self.query = _parse_query(raw) if raw else []  # name and value of each field, in order
+        self.raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._first: dict[bytes, bytes] = {}  # the first header of each name
+        for name, value in self.raw_headers:
+            self._first.setdefault(name, value)
 
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
-        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self.query = _parse_query(scope.get("query_string", b""))
-        self._fields: dict[bytes, bytes] = {}
-        for name, value in self.headers:
-            self._fields.setdefault(name, value)
+    @property
+    def caller(self) -> Caller:
+        """What the request says of the page it came from."""
         origin = self.header(b"origin")
-        self.caller = Caller(
+        return Caller(
             origin=origin,
             own=None if origin is None else self.own_origin,
             fetch_site=self.header(b"sec-fetch-site"),
@@ -51,14 +55,30 @@ class Ask:
     @property
     def own_origin(self) -> str | None:
         """The origin this request was sent to, from scheme and Host; None if Host is missing or no host."""
-        return _own_origin(self.scope.get("scheme", "http"), self.header(b"host"))
+        host = self.header(b"host")
+        try:
+            return normal_origin(f"{self.scope.get('scheme', 'http')}://{host}") if host else None
+        except InvalidInput:
+            return None
+
+    @property
+    def root_path(self) -> str:
+        """Where the hub is mounted, as far as the server says; empty for the root."""
+        path: str = self.scope.get("root_path", "")
+        return path
+
+    @property
+    def address(self) -> str:
+        """The client's address, empty when the server does not say."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
 
     def header(self, name: bytes) -> str | None:
         """Return the first header of that (lower-case) name, None if absent."""
-        value = self._fields.get(name)
+        value = self._first.get(name)
         return None if value is None else value.decode("latin-1").strip()
 
-    def values(self, name: str) -> list[str]:
+    def getlist(self, name: str) -> list[str]:
         """Return every value of a query field, in order."""
         return [value for key, value in self.query if key == name] if self.query else []
 
@@ -67,7 +87,7 @@ class Ask:
 
         :raises InvalidInput: it stands twice.
         """
-        values = self.values(name)
+        values = self.getlist(name)
         if len(values) > 1:
             raise InvalidInput(name, "stands twice; send it once")
         return values[0] if values else None
@@ -81,12 +101,6 @@ class Ask:
         if value not in (None, "0", "1"):
             raise InvalidInput(name, f"must be 0 or 1, not {value!r}")
         return value == "1"
-
-    @property
-    def address(self) -> str:
-        """The client's address, empty when the server does not say."""
-        client = self.scope.get("client")
-        return client[0] if client else ""
 
     @property
     def has_cookie(self) -> bool:
@@ -119,36 +133,35 @@ class Ask:
         query = self.single("last_event_id")
         if query is not None and LastEventId.parse(query).token is not None:
             raise InvalidInput("last_event_id", "a resume token belongs in the Last-Event-ID header only")
-        for key, value in self.headers:
-            if key == b"last-event-id":
-                return LastEventId.parse(value.decode("latin-1").strip())
+        header = self.header(b"last-event-id")
+        if header is not None:
+            return LastEventId.parse(header)
         return None if query is None else LastEventId.parse(query)
 
-    async def body(
-        self, receive: Receive, decoder: msgspec.json.Decoder[T], *, limit: int, absent: T | None = None
-    ) -> T:
-        """Read and decode the body.
+    async def decode_body(self, decoder: msgspec.json.Decoder[T], *, limit: int, absent: T | None = None) -> T:
+        """Read the body and decode it, once.
 
         :param decoder: of the Struct it is to be.
+        :param limit: bytes it may have.
         :param absent: what to return when there is no body; None: there must be one.
         :raises UnsupportedMediaType: not ``application/json``, which a cross-site form cannot send (W12).
         :raises TooLarge: over ``limit`` bytes.
         :raises InvalidInput: not JSON, or of another shape; names the place.
-        :raises ClientGone: the client left.
+        :raises ClientDisconnect: the client left.
         """
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and int(length) > limit:
             raise TooLarge("body", f"is {length} bytes, at most {limit} are allowed")
         body = bytearray()
-        while True:
-            message = await receive()
+        more = True
+        while more:  # what `stream` does, whose generator, made and closed for each request, costs a publish 2 %
+            message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise ClientDisconnect
             body += message.get("body", b"")
             if len(body) > limit:
                 raise TooLarge("body", f"is over {limit} bytes")
-            if not message.get("more_body", False):
-                break
+            more = message.get("more_body", False)
         if absent is not None and not body:
             return absent
         media = (self.header(b"content-type") or "").split(";")[0].strip().lower()
@@ -158,29 +171,11 @@ class Ask:
 
 
 def _parse_query(raw: bytes) -> list[tuple[str, str]]:
-    """Decode a query string strictly (WHATWG URL section 5.1), so that what is checked is what was sent."""
-    pairs = []
-    for part in raw.split(b"&") if raw else ():
-        if not part:
-            continue
-        name, _, value = part.partition(b"=")
-        try:
-            pairs.append((_decode(name), _decode(value)))
-        except UnicodeDecodeError:
-            raise InvalidInput("query", "is not UTF-8") from None
-    if len(pairs) > MAX_QUERY_FIELDS:
+    """Decode a query string strictly, so that what is checked is what was sent."""
+    try:
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidInput("query", "is not UTF-8") from None
+    if len(pairs) > MAX_QUERY_FIELDS:  # the server bounds what is parsed: a head is 64 KiB at most
         raise InvalidInput("query", f"has {len(pairs)} fields, at most {MAX_QUERY_FIELDS} are allowed")
     return pairs
-
-
-def _decode(raw: bytes) -> str:
-    return unquote_to_bytes(raw.replace(b"+", b" ")).decode()
-
-
-def _own_origin(scheme: str, host: str | None) -> str | None:
-    if not host:
-        return None
-    try:
-        return normal_origin(f"{scheme}://{host}")
-    except InvalidInput:
-        return None

@@ -26,7 +26,7 @@ from ..stream.connection import Connection, Sink, SinkOwner
 from ..topics import Pattern
 from .audit import audit_refusal
 from .authentication import Authenticator
-from .requests import Ask, ClientGone
+from .requests import HubRequest
 from .responses import HARDENING, problem, refusal
 from .sink import PlainSink
 
@@ -77,7 +77,7 @@ class Subscribe:
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{scope['method']} is not allowed here")
             await self._throttle.enter()
-            ask = Ask(scope)
+            ask = HubRequest(scope)
             if (unavailable := scope.get("sseal.unavailable")) is not None:
                 raise unavailable  # the hub has not started; see HubApp
             connection = await self._open(ask, scope.get("path_params", {}).get("ticket"))
@@ -92,8 +92,6 @@ class Subscribe:
             self._stats.refuse(error.code)
             ticket = scope.get("path_params", {}).get("ticket")
             await refusal(error, scope, allow="GET, HEAD" if ticket else "GET, HEAD, POST")(scope, receive, send)
-        except ClientGone:
-            pass
         except Exception:
             logger.exception("a stream could not be opened")
             self._stats.refuse(SsealError.code)
@@ -101,14 +99,14 @@ class Subscribe:
         else:
             await self._stream(connection, scope, receive, send)
 
-    async def _open(self, ask: Ask, path_ticket: str | None) -> Connection:
+    async def _open(self, ask: HubRequest, path_ticket: str | None) -> Connection:
         """Say what a request asks for, and have it opened. What is malformed is refused first: it spends no ticket."""
         if ask.has_body:
             raise InvalidInput("body", "GET /events takes none")
         last_event_id = ask.last_event_id()
         envelope = ask.flag("envelope")
         ask.flag("anonymous")
-        pinned, topics = ask.single("subject"), ask.values("topic")
+        pinned, topics = ask.single("subject"), ask.getlist("topic")
         for text in topics:
             Pattern.parse(text)
         credential = self._authenticator.find(ask, path_ticket=path_ticket, last_event_id=last_event_id)

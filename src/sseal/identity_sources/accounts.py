@@ -45,12 +45,12 @@ THREADS: Final = 2
 MAX_WAITING: Final = 32
 """Passwords waiting for a thread: with two threads less than two seconds of work."""
 
-FRESH: Final = 1.0
+CACHE_TIMEOUT: Final = 1.0
 """Seconds an account that was looked up is believed: as long as a revocation may take (W17)."""
-MAX_KNOWN: Final = 10_000
+MAX_CACHED: Final = 10_000
 """Accounts remembered for that second."""
 
-_BUSY: Final = 5.0
+_BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another process that is writing."""
 
 T = TypeVar("T")
@@ -89,9 +89,10 @@ class Accounts:
         self._hasher = hasher or PasswordHasher()
         # What an unknown name is checked against, so that it takes as long as a known one.
         self._nobody = self._hasher.hash(secrets.token_urlsafe())
-        self._places = threading.BoundedSemaphore(THREADS + MAX_WAITING)
+        self._places = threading.BoundedSemaphore(THREADS + MAX_WAITING)  # passwords in work or waiting for a thread
         self._pool: ThreadPoolExecutor | None = None
-        self._known: dict[str, tuple[float, Account | None]] = {}
+        # Accounts looked up lately, by name: until when to believe it (in the loop's time), and what was found.
+        self._cache: dict[str, tuple[float, Account | None]] = {}
         self._create()
 
     def add(self, username: str, password: str, *, grants: Grants | None = None, update: bool = False) -> None:
@@ -163,13 +164,13 @@ class Accounts:
         :raises Unavailable: the file cannot be read now; the log says why.
         """
         now = asyncio.get_running_loop().time()
-        known = self._known.get(username)
+        known = self._cache.get(username)
         if known is not None and known[0] > now:
             return known[1]
         account = await asyncio.to_thread(self._guarded, self._find, username)
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        self._known[username] = (now + FRESH, account)
+        if len(self._cache) >= MAX_CACHED:
+            self._cache.clear()
+        self._cache[username] = (now + CACHE_TIMEOUT, account)
         return account
 
     def close(self) -> None:
@@ -284,7 +285,7 @@ class Accounts:
         """Open the file for one statement: logins are rare, and so threads and forks share nothing."""
         try:
             address = f"{self._path.absolute().as_uri()}?mode=rw"
-            with closing(sqlite3.connect(address, uri=True, timeout=_BUSY, isolation_level=None)) as database:
+            with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)) as database:
                 yield database
         except sqlite3.Error as error:
             raise self._unusable(f"cannot be used as an accounts file ({error})") from None

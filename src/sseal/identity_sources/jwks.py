@@ -38,7 +38,7 @@ class JwksSource:
         attempts in the background after one failed.
     :param timeout: seconds for one read, all of it.
     :param max_bytes: size of the document, as sent.
-    :param client: HTTP client to use instead of an own one; it is not closed here.
+    :param client: HTTP client to use instead of one of its own; it is not closed here.
     :param audit: takes the reads that failed.
     :raises InvalidInput: the address is not https or a number makes no sense.
     """
@@ -68,11 +68,11 @@ class JwksSource:
         self._max_bytes = max_bytes
         self._client = client
         self._audit = audit or Audit()
-        self._own_client = client is None
-        self._flight: asyncio.Task[bool] | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._asked_at: float | None = None
-        self._loaded = False
+        self._own_client = client is None  # whether it is ours to close
+        self._reading: asyncio.Task[bool] | None = None  # the read under way, which all who ask meanwhile share
+        self._refresher: asyncio.Task[None] | None = None  # reads in the background
+        self._asked_at: float | None = None  # when a token last caused a read (monotonic)
+        self._loaded = False  # whether a document was ever read
         self._closed = False
 
     @property
@@ -82,17 +82,17 @@ class JwksSource:
 
     async def start(self) -> None:
         """Read the document now and again in the background; returns at once, may be called again."""
-        if self._keeper is None and not self._closed:
-            self._keeper = asyncio.create_task(self._keep(), name="sseal-jwks")
+        if self._refresher is None and not self._closed:
+            self._refresher = asyncio.create_task(self._refresh_forever(), name="sseal-jwks")
 
     async def close(self) -> None:
         """Stop reading; idempotent."""
         self._closed = True
-        for task in (self._keeper, self._flight):
+        for task in (self._refresher, self._reading):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
-        self._keeper = self._flight = None
+        self._refresher = self._reading = None
         if self._own_client and self._client is not None:
             await self._client.aclose()
             self._client = None
@@ -118,23 +118,23 @@ class JwksSource:
         """
         if self._closed:
             return False
-        if self._flight is None:
+        if self._reading is None:
             now = self._clock.monotonic()
             if not force and self._asked_at is not None and now - self._asked_at < self._min_refresh:
                 return False
             if not force:
                 self._asked_at = now
-            self._flight = asyncio.create_task(self._read(), name="sseal-jwks-read")
-            self._flight.add_done_callback(self._landed)
-        flight = self._flight
+            self._reading = asyncio.create_task(self._read(), name="sseal-jwks-read")
+            self._reading.add_done_callback(self._on_read)
+        reading = self._reading
         # Not awaited itself: the read goes on when one of those who wait for it is cancelled.
-        await asyncio.wait([flight])
-        return not flight.cancelled() and flight.result()
+        await asyncio.wait([reading])
+        return not reading.cancelled() and reading.result()
 
-    def _landed(self, _: asyncio.Task[bool]) -> None:
-        self._flight = None
+    def _on_read(self, _: asyncio.Task[bool]) -> None:
+        self._reading = None
 
-    async def _keep(self) -> None:
+    async def _refresh_forever(self) -> None:
         while True:
             succeeded = await self.refresh(force=True)
             await asyncio.sleep(self._refresh_every if succeeded else min(self._min_refresh, self._refresh_every))

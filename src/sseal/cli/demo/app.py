@@ -18,15 +18,16 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import Receive, Scope
 
 from ...asgi.bodies import LoginBody, RefreshBody
-from ...asgi.requests import Ask
-from ...asgi.responses import Answer, Guarded
+from ...asgi.endpoint import Endpoint
+from ...asgi.requests import HubRequest
+from ...asgi.responses import JsonResponse
 from ...auth.identity import Grants
 from ...auth.jwt import sign
 from ...auth.origin import is_loopback
 from ...clock import SystemClock
+from ...delivery.stats import Stats
 from ...errors import Forbidden, InvalidInput, NotFound
 from ...hub import Hub
 from ...hub_settings import HubSettings
@@ -124,22 +125,21 @@ class Demo:
         )
 
     def _routes(self) -> list[BaseRoute]:
+        stats = Stats()  # not the hub's, which count what it refuses itself
         files = [path for path in sorted(PAGE.iterdir()) if path.suffix in _MEDIA]
         return [
             Route("/", _file(PAGE / "index.html")),
             *(Route(f"/{path.name}", _file(path)) for path in files),
-            Route("/demo/config", Guarded(GET=self.config)),
-            Route("/demo/token", Guarded(POST=self.token)),
-            Route("/demo/cut", Guarded(POST=self.cut)),
+            Route("/demo/config", Endpoint(stats, GET=self.config)),
+            Route("/demo/token", Endpoint(stats, POST=self.token)),
+            Route("/demo/cut", Endpoint(stats, POST=self.cut)),
         ]
 
-    async def config(self, scope: Scope, receive: Receive) -> Answer:
+    async def config(self, request: HubRequest) -> JsonResponse:
         """``GET /demo/config``: what the page has to know."""
-        del receive
-        own = Ask(scope).header(b"host") or ""
+        own = request.header(b"host") or ""
         twin = "127.0.0.1" if own.startswith("localhost") else "localhost"
-        return Answer(
-            200,
+        return JsonResponse(
             {
                 "users": [{"name": name, "password": password} for name, password in USERS.items()],
                 "feed": FEED,
@@ -148,9 +148,9 @@ class Demo:
             },
         )
 
-    async def token(self, scope: Scope, receive: Receive) -> Answer:
+    async def token(self, request: HubRequest) -> JsonResponse:
         """``POST /demo/token``: what an application's own login would give out."""
-        body = await Ask(scope).body(receive, _LOGIN, limit=MAX_BODY)
+        body = await request.decode_body(_LOGIN, limit=MAX_BODY)
         account = await self._accounts.verify(body.username, body.password)
         now = int(self._clock.wall())
         claims = {
@@ -162,19 +162,18 @@ class Demo:
             "sseal": {"subscribe": GRANTS.subscribe, "publish": GRANTS.publish},
         }
         token = sign(claims, self._secret)
-        return Answer(200, {"token": token, "subject": account.username, "expires_at": now + TOKEN_TTL})
+        return JsonResponse({"token": token, "subject": account.username, "expires_at": now + TOKEN_TTL})
 
-    async def cut(self, scope: Scope, receive: Receive) -> Answer:
+    async def cut(self, request: HubRequest) -> JsonResponse:
         """``POST /demo/cut``: drop a stream without a word, as a lost network does."""
-        ask = Ask(scope)
-        caller = ask.caller
+        caller = request.caller
         same = caller.origin == caller.own if caller.origin is not None else caller.fetch_site == "same-origin"
         if not same:
             raise Forbidden("only the demo's own page may cut", code="origin_refused")
-        body = await ask.body(receive, _CUT, limit=MAX_BODY)
+        body = await request.decode_body(_CUT, limit=MAX_BODY)
         if not self.hub.disconnect(body.connection, quietly=True):
             raise NotFound("there is no such stream")
-        return Answer(204)
+        return JsonResponse(None, 204)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
