@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request, empty_receive
 from starlette.types import Receive, Scope
 
-from ..auth.credential import LastEventId
+from ..auth.last_event_id import LastEventId
 from ..auth.origin import Caller, normal_origin
 from ..errors import InvalidInput, TooLarge, UnsupportedMediaType
 from .decoding import decode
