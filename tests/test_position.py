@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseal.auth.credential import LastEventId
+from sseal.auth.last_event_id import LastEventId
 from sseal.position import EPOCH_ALPHABET, EPOCH_LENGTH, MAX_OFFSET, Lineage, Position, Resolution
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "spec/vectors/position.json").read_text())

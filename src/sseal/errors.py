@@ -108,7 +108,7 @@ class CredentialMissing(SsealError):  # noqa: N818
 class CredentialInvalid(SsealError):  # noqa: N818
     """A credential was present and is not good.
 
-    ``reason`` is for the log and never told to the caller; ``auth_method`` is the way in it came by, ``kind`` one of
+    ``reason`` is for the log and never told to the caller; ``auth_method`` is how it came, ``kind`` one of
     `sseal.audit.REASONS`, ``subject`` whose it is, where that was proven.
     """
 

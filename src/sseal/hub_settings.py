@@ -144,7 +144,7 @@ class HubSettings:
         for auth_method in self.credentials:
             if auth_method not in AUTH_METHODS:
                 raise InvalidInput(
-                    "credentials", f"{auth_method!r} is no way in; choose from {', '.join(AUTH_METHODS)}"
+                    "credentials", f"{auth_method!r} is no auth method; choose from {', '.join(AUTH_METHODS)}"
                 )
         for origin in self.allowed_origins:
             normal_origin(origin)

@@ -227,6 +227,29 @@ async def test_the_head_of_a_stream(fixture: HubFixture) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "lastEventID"])
+async def test_a_position_in_the_address_has_three_names(fixture: HubFixture, name: str) -> None:
+    """Polyfills know their own only; ignored, its reader would miss an outage without a word (W53)."""
+    for text in ("one", "two"):
+        await fixture.hub.publish("user/alice", text)
+    epoch = fixture.hub.position().split("-")[0]
+    stream = fixture.stream(f"/events?{name}={epoch}-1", bearer())
+    assert (await stream.opened()).id == f"{epoch}-1"
+    assert (await stream.event("message")).data == "two"
+
+
+async def test_a_stream_opens_with_one_block(fixture: HubFixture) -> None:
+    """A block of `retry:` alone is an empty event to five client libraries, at every connect (W51)."""
+    stream = fixture.stream("/events", bearer())
+    opening = await stream.opened()
+    assert (opening.type, "data" in opening.fields) == ("auth", True)
+    assert 2250 <= int(opening.fields["retry"]) <= 3750
+    await fixture.hub.drain()
+    (last,) = await stream.rest()
+    assert (last.type, last.json["reason"]) == ("bye", "draining")
+    assert 2250 <= int(last.fields["retry"]) <= 3750
+
+
 async def test_the_header_wins_over_the_address(fixture: HubFixture) -> None:
     """`last_event_id=` stays in the URL for ever; on a reconnect the header is newer (W38)."""
     for text in ("one", "two", "three"):

@@ -298,6 +298,8 @@ def streaming() -> Iterator[Row]:
     yield line("subject twice", "subject=root&subject=root", "subject")
     yield line("position twice", "last_event_id=k3v9x0aa-1&last_event_id=k3v9x0aa-1", "last_event_id")
     yield line("resume token", f"last_event_id={RESUME}", "last_event_id")
+    yield line("resume token in an alias", f"lastEventId={RESUME}", "lastEventId")
+    yield line("position by two names", "last_event_id=k3v9x0aa-1&lastEventID=k3v9x0aa-1", "lastEventID")
     yield line("ticket twice", "ticket=a&ticket=b", "ticket", who=STREAM)
     yield row("ticket in path and query", "GET", "/events/a?ticket=a", field="ticket", who=STREAM)
     yield line("nobody and no topic", "anonymous=1", "topic", who={})

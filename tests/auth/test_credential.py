@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sseal.auth.credential import AUTH_METHODS, Credential, CredentialPolicy, LastEventId
+from sseal.auth.credential import AUTH_METHODS, Credential, CredentialPolicy
+from sseal.auth.last_event_id import LastEventId
 from sseal.errors import InvalidInput
 
 ALL = frozenset(AUTH_METHODS)

@@ -116,7 +116,10 @@ def test_the_first_connection_is_made_at_once_without_a_cursor() -> None:
     first = ReaderSession().first()
     assert first.after == 0
     assert not first.renew
-    assert dict(first.headers) == {b"accept": b"text/event-stream", b"cache-control": b"no-store"}
+    assert dict(first.headers) == {
+        b"accept": b"text/event-stream, application/problem+json",
+        b"cache-control": b"no-cache",
+    }
 
 
 def test_the_cursor_is_sent_as_utf_8() -> None:

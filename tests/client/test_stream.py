@@ -176,7 +176,7 @@ async def test_topics_and_headers_reach_the_hub() -> None:
     assert seen.target.startswith("/sse/events?")
     assert httpx2.URL(seen.target).params.get_list("topic") == topics
     assert seen.headers["authorization"] == f"Bearer {SECRET}"
-    assert seen.headers["accept"] == "text/event-stream"
+    assert seen.headers["accept"] == "text/event-stream, application/problem+json"
     assert (seen.headers["x-thing"], seen.headers["origin"]) == ("1", "https://app.example")
     assert "last-event-id" not in seen.headers
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from sseal import wire
-from sseal.auth.credential import LastEventId
 from sseal.auth.identity import Identity
+from sseal.auth.last_event_id import LastEventId
 from sseal.authorizer import Authorizer
 from sseal.delivery.admission import Admission, StreamRequest
 from sseal.delivery.node import Node

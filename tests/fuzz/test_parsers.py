@@ -14,8 +14,9 @@ from sseal.asgi import bodies
 from sseal.asgi.decoding import decode
 from sseal.asgi.node_commands import node_of
 from sseal.asgi.requests import HubRequest
-from sseal.auth.credential import AUTH_METHODS, CredentialPolicy, LastEventId
+from sseal.auth.credential import AUTH_METHODS, CredentialPolicy
 from sseal.auth.jwt import JwtVerifier
+from sseal.auth.last_event_id import LastEventId
 from sseal.auth.origin import Caller, OriginPolicy, is_loopback, normal_origin
 from sseal.errors import SsealError
 from sseal.position import Position

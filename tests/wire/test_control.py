@@ -19,7 +19,6 @@ from sseal.wire import (
     auth_event,
     bye_event,
     gap_event,
-    retry_line,
 )
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -52,8 +51,9 @@ def test_the_opening_auth_moves_the_cursor() -> None:
     """A stream cut before its first event resumes at the position it started from."""
     decoder = Decoder()
     decoder.feed(
-        retry_line(3000)
-        + auth_event(session="valid", connection="c", subject=None, topics=("a",), expires_at=None, id="k3v9x0aa-7")
+        auth_event(
+            session="valid", connection="c", subject=None, topics=("a",), expires_at=None, id="k3v9x0aa-7", retry=3000
+        )
     )
     assert (decoder.last_event_id, decoder.retry) == ("k3v9x0aa-7", 3000)
 
@@ -91,5 +91,5 @@ def test_control_types_are_reserved() -> None:
 def test_a_reconnection_time_out_of_range_is_refused(ms: int) -> None:
     """What a browser would not obey is not sent."""
     with pytest.raises(InvalidInput) as caught:
-        retry_line(ms)
+        bye_event(reason="draining", reconnect=True, retry=ms)
     assert caught.value.field == "retry"

@@ -12,14 +12,13 @@ import pytest
 
 from sseal.errors import InvalidInput
 from sseal.position import Position
-from sseal.wire import HEARTBEAT, Decoder, Event, auth_event, bye_event, encode, gap_event, retry_line
+from sseal.wire import HEARTBEAT, Decoder, Event, auth_event, bye_event, encode, gap_event
 
 VECTORS = Path(__file__).parents[2] / "spec" / "vectors"
 BUILD: dict[str, Callable[..., bytes]] = {
     "auth": auth_event,
     "gap": gap_event,
     "bye": bye_event,
-    "retry": retry_line,
     "heartbeat": lambda: HEARTBEAT,
 }
 _RESUME = re.compile(r"([a-z2-7]{26})_(.*)", re.ASCII | re.DOTALL)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.requests import HTTPConnection
 
-from ..auth.credential import AuthMethod, Credential, CredentialPolicy, LastEventId
+from ..auth.credential import AuthMethod, Credential, CredentialPolicy
 from ..auth.identity import ISSUER as ACCOUNTS
 from ..auth.identity import Identity
+from ..auth.last_event_id import LastEventId
 from ..auth.origin import OriginPolicy
 from ..auth.revocation import Revocation
 from ..clock import Clock

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request, empty_receive
 from starlette.types import Receive, Scope
 
-from ..auth.credential import LastEventId
+from ..auth.last_event_id import LastEventId
 from ..auth.origin import Caller, normal_origin
 from ..errors import InvalidInput, TooLarge, UnsupportedMediaType
 from .decoding import decode
@@ -21,6 +21,9 @@ T = TypeVar("T")
 MAX_QUERY_FIELDS: Final = 256
 """Fields of a query string: 64 topics and a handful of others, with room."""
 STREAM_TYPE: Final = "text/event-stream"
+PROBLEM_TYPE: Final = "application/problem+json"
+POSITION_FIELDS: Final = ("last_event_id", "lastEventId", "lastEventID")
+"""Query fields for a position: ours, and those of two polyfills (W53)."""
 
 
 class HubRequest(Request):
@@ -108,16 +111,22 @@ class HubRequest(Request):
         return self.header(b"cookie") is not None
 
     @property
-    def native(self) -> bool:
-        """Whether this may be a native EventSource, which any status but 200 ends for good (W35)."""
-        return self.header(b"accept") == STREAM_TYPE and self.header(b"authorization") is None
+    def outlives_refusals(self) -> bool:
+        """Whether a refusal for now is told as a stream: EventSource and most libraries give up for good on any status
+        but 200 (W35, W52). Who wants a status says that problem documents are accepted, too.
+        """
+        accepts = self._accepts()
+        return STREAM_TYPE in accepts and PROBLEM_TYPE not in accepts
 
     @property
     def opens_stream(self) -> bool:
         """Whether this is a script asking for a stream, not a navigation, an image or a scanner (W22)."""
-        accepts = [part.split(";")[0].strip() for part in (self.header(b"accept") or "").split(",")]
         mode = self.header(b"sec-fetch-mode")
-        return self.scope["method"] == "GET" and STREAM_TYPE in accepts and mode not in ("navigate", "no-cors")
+        return self.scope["method"] == "GET" and STREAM_TYPE in self._accepts() and mode not in ("navigate", "no-cors")
+
+    def _accepts(self) -> list[str]:
+        """Return the media types of ``Accept``, without their parameters."""
+        return [part.split(";")[0].strip().lower() for part in (self.header(b"accept") or "").split(",")]
 
     @property
     def has_body(self) -> bool:
@@ -130,9 +139,12 @@ class HubRequest(Request):
 
         :raises InvalidInput: a resume token in the query, where it would be logged and re-sent for ever.
         """
-        query = self.single("last_event_id")
+        named = [name for name in POSITION_FIELDS if self.single(name) is not None]
+        if len(named) > 1:
+            raise InvalidInput(named[1], f"means the same as {named[0]}; send one of them")
+        query = self.single(named[0]) if named else None
         if query is not None and LastEventId.parse(query).token is not None:
-            raise InvalidInput("last_event_id", "a resume token belongs in the Last-Event-ID header only")
+            raise InvalidInput(named[0], "a resume token belongs in the Last-Event-ID header only")
         header = self.header(b"last-event-id")
         if header is not None:
             return LastEventId.parse(header)

@@ -84,7 +84,7 @@ class Subscribe:
         except (TooManyRequests, Unavailable) as error:
             self._stats.refuse(error.code)
             audit_refusal(error, scope)
-            if ask is not None and ask.native:
+            if ask is not None and ask.outlives_refusals:
                 await self._refuse_for_now(error, scope, send)
             else:
                 await problem(error)(scope, receive, send)
@@ -151,10 +151,10 @@ class Subscribe:
         return True
 
     async def _refuse_for_now(self, error: TooManyRequests | Unavailable, scope: Scope, send: Send) -> None:
-        """Refuse a native EventSource for now, by a stream it survives (W35)."""
+        """Refuse for now, by a stream that readers survive (W35)."""
         access.info("stream refused for now", extra={"code": error.code})
-        body = wire.retry_line(transient_retry_ms(error.retry_after, self._retry_ms))
-        body += wire.bye_event(reason=error.code, reconnect=True)
+        retry = transient_retry_ms(error.retry_after, self._retry_ms)
+        body = wire.bye_event(reason=error.code, reconnect=True, retry=retry)
         await send({"type": "http.response.start", "status": 200, "headers": _head(scope)})
         await send({"type": "http.response.body", "body": body})
 

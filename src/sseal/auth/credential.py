@@ -1,50 +1,27 @@
-"""What a request carried to say who it is, and where. The first way present decides alone (W13)."""
+"""What a request carried to say who it is, and where. The first auth method present decides alone (W13)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from ..errors import InvalidInput
-from ..position import Position
+from .last_event_id import LastEventId
 
-__all__ = ["AUTH_METHODS", "AuthMethod", "Credential", "CredentialPolicy", "LastEventId"]
+__all__ = ["AUTH_METHODS", "AuthMethod", "Credential", "CredentialPolicy"]
 
 AuthMethod = Literal["bearer", "ticket", "resume", "cookie", "query", "custom"]
 AUTH_METHODS: Final[tuple[AuthMethod, ...]] = ("bearer", "ticket", "resume", "cookie", "query", "custom")
-"""All ways in, in the order in which they are looked for."""
-
-_RESUME = re.compile(r"([a-z2-7]{26})_([a-z0-9]{8}-[0-9]{1,16})", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class LastEventId:
-    """What ``Last-Event-ID`` (or ``last_event_id=``) said.
-
-    :param position: the position, None when it was no position of ours.
-    :param token: the resume token in front of it, if it had exactly that form.
-    """
-
-    position: Position | None
-    token: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> LastEventId:
-        """Read the wire form; anything that is neither form is an unknown position, not a credential."""
-        match = _RESUME.fullmatch(text)
-        if match is not None and (position := Position.parse(match[2])) is not None:
-            return cls(position, match[1])
-        return cls(Position.parse(text))
+"""All auth methods, in the order in which they are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
     """One credential of a request.
 
-    :param way: by which way it came.
-    :param value: the token; empty for ``own``, which reads the request itself.
+    :param auth_method: how it was presented.
+    :param value: the token; empty for ``custom``, which reads the request itself.
     :param session: for a cookie: whether it is sseal's own session rather than the app's JWT.
     :param fallback: for a ticket: the resume token beside it, good only if of the ticket's own family.
     """
@@ -62,9 +39,9 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialPolicy:
-    """Which ways are open, and the names of the cookies.
+    """Which auth methods are accepted, and the names of the cookies.
 
-    :param ways: the ways that are enabled.
+    :param auth_methods: those that are enabled.
     :param session_cookie: name of sseal's own session cookie.
     :param jwt_cookie: name of the app's cookie that holds a JWT, None for none.
     """
@@ -82,7 +59,7 @@ class CredentialPolicy:
         path_ticket: str | None = None,
         last_event_id: LastEventId | None = None,
     ) -> Credential | None:
-        """Return the first credential present among the ways that are enabled and accepted here, or None.
+        """Return the first credential present among the auth methods that are enabled and accepted here, or None.
 
         :raises InvalidInput: two Authorization headers, two tickets or tokens, or one cookie name twice.
         """

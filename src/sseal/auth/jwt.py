@@ -171,9 +171,7 @@ class JwtVerifier:
         if kid is not None and not isinstance(kid, str):
             raise CredentialInvalid("kid is not a string")
         ring = self._ring
-        keys = ring.by_algorithm.get(alg, ())
-        if kid is not None:
-            keys = tuple(key for key in keys if key.kid == kid) or tuple(key for key in keys if not key.named)
+        keys = ring.find(alg, kid)
         model = JWSRegistry.algorithms[alg]
         if any(model.verify(message, signature, key.key) for key in keys):
             return

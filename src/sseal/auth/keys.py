@@ -74,6 +74,13 @@ class KeyRing:
         table = {name: tuple(key for key in keys if name in key.algorithms) for name in allowed}
         return cls(frozenset(key.kid for key in keys), {name: found for name, found in table.items() if found})
 
+    def find(self, algorithm: str, kid: str | None) -> tuple[VerificationKey, ...]:
+        """Return the keys that may verify a token, newest first: the named one, else all that no issuer has named."""
+        keys = self.by_algorithm.get(algorithm, ())
+        if kid is None:
+            return keys
+        return tuple(key for key in keys if key.kid == kid) or tuple(key for key in keys if not key.named)
+
 
 def check_algorithms(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names; refuse those that are no algorithms of ours."""

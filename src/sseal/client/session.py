@@ -352,7 +352,7 @@ class ReaderSession:
         return [GiveUp(error)]
 
     def _reconnect(self, after: float, why: str) -> Reconnect:
-        headers = [(b"accept", b"text/event-stream"), (b"cache-control", b"no-store")]
+        headers = [(b"accept", b"text/event-stream, application/problem+json"), (b"cache-control", b"no-cache")]
         # A header value has no white space at its ends; an id may have, and the receiver would strip it anyway.
         if cursor := self.last_event_id.strip(" \t"):
             headers.append((b"last-event-id", cursor.encode()))

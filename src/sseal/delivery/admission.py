@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..auth.credential import LastEventId
 from ..auth.identity import Identity
+from ..auth.last_event_id import LastEventId
 from ..authorizer import Authorizer
 from ..errors import CredentialInvalid, Forbidden, SsealError, TooManyRequests, Unavailable
 from ..identity_sources.secret import new_name

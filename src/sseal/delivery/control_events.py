@@ -11,11 +11,11 @@ __all__ = ["auth_event", "closing_events", "opening"]
 
 
 def opening(connection: Connection, start: Position, retry_ms: int) -> bytes:
-    """Return the first body of a stream: ``retry:`` and ``auth`` with the starting position (W1)."""
-    return wire.retry_line(retry_ms) + auth_event(connection, "valid", connection.event_id(start))
+    """Return the first body of a stream: ``auth`` with the starting position (W1) and the reconnection time (W51)."""
+    return auth_event(connection, "valid", connection.event_id(start), retry_ms)
 
 
-def auth_event(connection: Connection, session: str, event_id: str | None = None) -> bytes:
+def auth_event(connection: Connection, session: str, event_id: str | None = None, retry_ms: int | None = None) -> bytes:
     """Return the event that says how a stream's session stands."""
     subscription = connection.subscription
     return wire.auth_event(
@@ -25,6 +25,7 @@ def auth_event(connection: Connection, session: str, event_id: str | None = None
         topics=subscription.topics.names,
         expires_at=subscription.identity.expires_at,
         id=event_id,
+        retry=retry_ms,
     )
 
 
@@ -37,7 +38,5 @@ def closing_events(connection: Connection, reason: CloseReason, retry_ms: int | 
     if reason.session is not None:
         words += auth_event(connection, reason.session)
     if reason.reconnect is not None:
-        if retry_ms is not None and reason.reconnect:
-            words += wire.retry_line(retry_ms)
-        words += wire.bye_event(reason=reason.name, reconnect=reason.reconnect)
+        words += wire.bye_event(reason=reason.name, reconnect=reason.reconnect, retry=retry_ms)
     return words

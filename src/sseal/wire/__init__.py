@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .control import AuthState, auth_event, bye_event, gap_event, retry_line
+from .control import AuthState, auth_event, bye_event, gap_event
 from .decoder import DEFAULT_MAX_EVENT, DEFAULT_MAX_LINE, Decoder
 from .encoder import (
     FRAME_START,
@@ -33,7 +33,6 @@ __all__ = [
     "envelope_data",
     "frame_tail",
     "gap_event",
-    "retry_line",
     "sealed_start",
     "utf8_length",
 ]

@@ -12,10 +12,10 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from ..errors import InvalidInput
-from .encoder import check_retry, check_text, encode
+from .encoder import check_text, encode
 from .event import MAX_RETRY, Event
 
-__all__ = ["AuthState", "auth_event", "bye_event", "gap_event", "retry_line"]
+__all__ = ["AuthState", "auth_event", "bye_event", "gap_event"]
 
 AuthState = Literal["valid", "expiring", "refreshed", "expired", "revoked"]
 """The state of the identity behind a live stream."""
@@ -31,6 +31,7 @@ def auth_event(
     topics: Sequence[str],
     expires_at: float | None,
     id: str | None = None,  # noqa: A002
+    retry: int | None = None,
 ) -> bytes:
     """Encode an ``auth`` event: whose stream this is and how the identity fares.
 
@@ -39,6 +40,8 @@ def auth_event(
     :param topics: what was granted, which may be less than what was asked for.
     :param expires_at: Unix seconds; None when the identity does not expire.
     :param id: for the first event of a stream the position the stream starts from, None for every later one.
+    :param retry: for the first event the reconnection time in milliseconds: in a block of its own, some clients would
+        report it as an empty event (W51).
     :raises InvalidInput: ``session`` is no such state, or a text cannot be encoded.
     """
     if session not in _SESSIONS:
@@ -50,7 +53,7 @@ def auth_event(
         "topics": list(topics),
         "expires_at": expires_at,
     }
-    return _control("auth", members, id)
+    return _control("auth", members, id, retry)
 
 
 def gap_event(*, from_: str | None, to: str, reason: str, id: str) -> bytes:  # noqa: A002
@@ -65,31 +68,23 @@ def gap_event(*, from_: str | None, to: str, reason: str, id: str) -> bytes:  # 
     return _control("gap", {"from": from_, "to": to, "reason": reason}, id)
 
 
-def bye_event(*, reason: str, reconnect: bool) -> bytes:
+def bye_event(*, reason: str, reconnect: bool, retry: int | None = None) -> bytes:
     """Encode a ``bye`` event: the hub is about to end the stream, and whether to come back.
 
     An EventSource comes back after any end of a stream. When it must not, the longest reconnection time
     stands before the event, the only word it obeys (W37).
 
-    :raises InvalidInput: the reason cannot be encoded.
+    :param retry: after how many milliseconds to come back, if it is to.
+    :raises InvalidInput: the reason cannot be encoded, or ``retry`` is no reconnection time.
     """
-    event = _control("bye", {"reason": reason, "reconnect": reconnect}, None)
+    event = _control("bye", {"reason": reason, "reconnect": reconnect}, None, retry if reconnect else None)
     return event if reconnect else b"retry: %d\n%b" % (MAX_RETRY, event)
 
 
-def retry_line(ms: int) -> bytes:
-    """Encode a reconnection time in milliseconds as a block of its own, which is no event.
-
-    :raises InvalidInput: it is no integer from 0 to 2147483647.
-    """
-    check_retry(ms)
-    return b"retry: %d\n\n" % ms
-
-
-def _control(event_type: str, members: Mapping[str, object], event_id: str | None) -> bytes:
+def _control(event_type: str, members: Mapping[str, object], event_id: str | None, retry: int | None = None) -> bytes:
     """Encode a control event whose data is a JSON object."""
     for field, value in members.items():
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str):
                 check_text(field, text)
-    return encode(Event(type=event_type, data=msgspec.json.encode(members).decode(), id=event_id))
+    return encode(Event(type=event_type, data=msgspec.json.encode(members).decode(), id=event_id, retry=retry))

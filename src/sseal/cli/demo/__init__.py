@@ -1,1 +1,1 @@
-"""``sseal demo``: a hub, two users and a page that shows every way in, on this machine only."""
+"""``sseal demo``: a hub, two users and a page that shows every auth method, on this machine only."""
