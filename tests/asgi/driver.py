@@ -20,6 +20,8 @@ PATIENCE = 50.0 * float(os.environ.get("SSEAL_TEST_TIME_UNIT", "0.1"))
 HUB = "http://hub.test"
 """The origin of the hub in process, as its Host header says."""
 STREAM = {"accept": "text/event-stream"}
+STATUS = {"accept": "text/event-stream, application/problem+json"}
+"""Of a program, which wants to be refused by a status (W52)."""
 SAME = {"sec-fetch-site": "same-origin"}
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]

@@ -14,7 +14,7 @@ from argon2 import PasswordHasher
 from joserfc import jwk, jwt
 
 from asgi.conftest import HubFixture, MakeHubFixture
-from asgi.driver import ADMIN, SAME, STREAM, T0, bearer, token
+from asgi.driver import ADMIN, SAME, STATUS, STREAM, T0, bearer, token
 from jwks_server import JwksServer
 from sseal.audit import EVENTS, MAX_TEXT, REASONS, Audit
 from sseal.errors import CredentialInvalid
@@ -278,7 +278,7 @@ async def test_a_refused_stream_of_any_client_is_counted(make_fixture: MakeHubFi
     """Limits refuse scripts with 429 and native readers by a stream; both are in the counters of refusals."""
     fixture = await make_fixture(limits={"connects_per_minute_per_address": 1})
     assert await fixture.try_stream("/events", bearer()) == 200
-    assert await fixture.try_stream("/events", {**bearer(), **STREAM}) == 429
+    assert await fixture.try_stream("/events", {**bearer(), **STATUS}) == 429
     assert await fixture.try_stream("/events", STREAM) == 200  # by a stream that says `bye`
     stats = (await fixture.ask("GET", "/admin/stats", ROOT)).json
     assert stats["refused"] == {"rate": 2}

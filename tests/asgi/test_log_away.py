@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asgi.conftest import HubFixture, MakeHubFixture
-from asgi.driver import PATIENCE, SECRET, STREAM, HandClock, Stream, bearer, request
+from asgi.driver import PATIENCE, SECRET, STATUS, STREAM, HandClock, Stream, bearer, request
 from redis_servers import RedisServer, redis_server
 from servers import free_port
 from sseal import Hub, HubSettings
@@ -64,7 +64,7 @@ async def test_a_hub_starts_before_its_log(tmp_path: Path) -> None:
         reply = await fixture.ask("POST", "/events", SHOP, json=EVENT)
         assert (reply.status, reply.json["code"]) == (503, "store_lost")
         assert reply.header("retry-after") is not None
-        assert await fixture.try_stream("/events", {**SHOP, **STREAM}) == 503
+        assert await fixture.try_stream("/events", {**SHOP, **STATUS}) == 503
         native = fixture.stream("/events?ticket=" + "a" * 26, STREAM)
         assert (await native.rest())[-1].json == {"reason": "store_lost", "reconnect": True}
         server.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asgi.conftest import HubFixture, MakeHubFixture
-from asgi.driver import ADMIN, STREAM, Reply, bearer
+from asgi.driver import ADMIN, STATUS, STREAM, Reply, bearer
 
 SHOP = bearer("shop", publish=["**"])
 
@@ -64,7 +64,7 @@ async def test_streams_of_one_network_are_counted_together(make_fixture: MakeHub
     assert await fixture.try_stream("/events", bearer("u3"), client=("192.0.2.1", 1)) == 200
     for number in (4, 5):
         await fixture.stream("/events", bearer(f"u{number}"), client=("192.0.2.1", number)).opened()
-    assert await fixture.try_stream("/events", bearer("u6"), client=("::ffff:192.0.2.1", 1)) == 429
+    assert await fixture.try_stream("/events", {**bearer("u6"), **STATUS}, client=("::ffff:192.0.2.1", 1)) == 429
     assert len(fixture.node.connections) == 4
 
 
