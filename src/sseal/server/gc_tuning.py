@@ -47,9 +47,9 @@ class Collector:
 
     def __init__(self, connections: Callable[[], int]) -> None:
         self._connections = connections
-        self._before = connections()
-        self._blocks = sys.getallocatedblocks()
-        self._due = False
+        self._before = connections()  # how many there were when memory was measured
+        self._blocks = sys.getallocatedblocks()  # then
+        self._due = False  # a full pass is scheduled
 
     def after_pass(self, phase: str, info: dict[str, Any]) -> None:
         """Be told by the collector, in which no pass can be begun: have one made by the event loop that runs."""
