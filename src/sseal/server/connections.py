@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from ..extras import needed
@@ -110,7 +110,7 @@ class HttpConnections:
     :param is_proxy: tells which addresses are proxies.
     """
 
-    def __init__(self, all_connections: set[Any], limits: HttpLimits, is_proxy: Callable[[str], bool]) -> None:
+    def __init__(self, all_connections: Sized, limits: HttpLimits, is_proxy: Callable[[str], bool]) -> None:
         self._all_connections = all_connections
         self._limits = limits
         self._is_proxy = is_proxy

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from ..errors import SsealError
 from .loop import end_at_once
@@ -33,7 +33,7 @@ SILENCE_TIMEOUT: Final = 30.0
 RESTART_INTERVAL: Final = 1.0
 """Seconds between two replacements of the same worker, so that one that dies at once does not eat the machine."""
 
-Work = Callable[[dict[str, Any], socket.socket, Callable[[], None]], None]
+Work = Callable[[dict[str, object], socket.socket, Callable[[], None]], None]
 """What a worker does, importable by name: settings, the socket, and what to call, in its event loop, when it answers
 requests."""
 
@@ -49,7 +49,7 @@ class _Worker:
     :ivar fault: why it ended, in a sentence, if it said so.
     """
 
-    def __init__(self, work: Work, settings: dict[str, Any], listener: socket.socket) -> None:
+    def __init__(self, work: Work, settings: dict[str, object], listener: socket.socket) -> None:
         self.signs: Connection  # our end of the pipe
         self.signs, told = _context.Pipe(duplex=False)
         self.started_at = time.monotonic()  # seconds
@@ -221,7 +221,7 @@ class _Supervisor:
 
 
 def supervise(
-    work: Work, settings: dict[str, Any], listeners: Sequence[socket.socket], *, ready: Callable[[], None]
+    work: Work, settings: dict[str, object], listeners: Sequence[socket.socket], *, ready: Callable[[], None]
 ) -> None:
     """Run ``work`` in a process per socket until SIGTERM or SIGINT; SIGHUP replaces them one by one.
 
@@ -247,7 +247,7 @@ def supervise(
             signal.signal(number, handler)
 
 
-def _run(work: Work, settings: dict[str, Any], listener: socket.socket, told: Connection) -> None:
+def _run(work: Work, settings: dict[str, object], listener: socket.socket, told: Connection) -> None:
     """Be a worker. Signals of the terminal reach the supervisor alone, which ends its workers politely."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
