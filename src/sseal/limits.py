@@ -137,11 +137,11 @@ class RateLimiter:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._wall = (clock or SystemClock()).wall
-        self._minute = 0
+        self._minute = 0  # whose counts these are, in minutes since the Unix epoch
         self._begins = self._ends = 0.0  # of the minute, Unix seconds
         self._counts: dict[int, int] = {}
-        self._hubs = 1
-        self._shared: dict[int, _Shared] = {}
+        self._hubs = 1  # how many take part in the limits
+        self._shared: dict[int, _Shared] = {}  # names that are compared, those compared longest ago first
 
     def hit(self, per_minute: int, *names: str, by: int = 1) -> bool:
         """Count; tell whether it was within the rate. 0 means no limit.

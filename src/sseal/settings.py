@@ -161,9 +161,9 @@ _Loaded = create_model(
 )
 
 
-def revive(dumped: Mapping[str, Any]) -> Settings:
+def revive(dumped: Mapping[str, object]) -> Settings:
     """Return settings again from their ``model_dump``, in another process; all sources are in them already."""
-    return _Loaded(**dumped)
+    return _Loaded.model_validate(dumped)
 
 
 def load(

@@ -12,8 +12,9 @@ import pytest
 import uvicorn
 
 from asgi.conformance import problems_of
-from asgi.driver import PATIENCE, SECRET, Block, HandClock, Headers, Reply, Stream, open_stream, parse_blocks, request
+from asgi.driver import PATIENCE, SECRET, Block, Headers, Reply, Stream, open_stream, parse_blocks, request
 from sseal import Hub, HubSettings, Limits
+from sseal.testing import ManualClock
 
 __all__ = ["HubFixture"]
 
@@ -21,7 +22,7 @@ __all__ = ["HubFixture"]
 class HubFixture:
     """A hub, its clock, and short words for what the tests do with it."""
 
-    def __init__(self, hub: Hub, clock: HandClock) -> None:
+    def __init__(self, hub: Hub, clock: ManualClock) -> None:
         self.hub = hub
         self.clock = clock
         self.node = hub.node
@@ -56,9 +57,9 @@ class HubFixture:
 
     async def turn(self, seconds: float) -> None:
         """Let time pass in small steps, at each of which the timers look at it and the streams take what they say."""
-        end = self.clock.now + seconds
-        while self.clock.now < end:
-            self.clock.now = min(self.clock.now + 5.0, end)
+        end = self.clock.wall() + seconds
+        while self.clock.wall() < end:
+            self.clock.advance(min(5.0, end - self.clock.wall()))
             self.node.tick()
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -95,7 +96,7 @@ async def make_fixture() -> AsyncIterator[MakeHubFixture]:
         limits: dict[str, Any] | None = None,
         **settings: Any,
     ) -> HubFixture:
-        clock = HandClock()
+        clock = ManualClock()
         settings = {"jwt_secret": (SECRET,), "jwt_leeway": 0.0, "handle_signals": False, **settings}
         chosen = HubSettings(**settings, limits=Limits(**(limits or {})))
         hub = Hub(chosen, authenticate=authenticate, authorize=authorize, clock=clock)

@@ -27,25 +27,6 @@ SAME = {"sec-fetch-site": "same-origin"}
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
-class HandClock:
-    """A clock that stands until it is turned."""
-
-    def __init__(self, wall: float = T0) -> None:
-        self.now = wall
-
-    def wall(self) -> float:
-        """Seconds since the Unix epoch."""
-        return self.now
-
-    def monotonic(self) -> float:
-        """Seconds since some start."""
-        return self.now - T0 + 1000.0
-
-    def turn(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-
-
 def token(sub: str | None = "alice", **claims: Any) -> str:
     """Return a good token; ``subscribe``, ``publish`` and ``admin`` go into the grants, None leaves a claim out."""
     grants = {name: claims.pop(name) for name in ("subscribe", "publish", "admin") if name in claims}

@@ -51,7 +51,7 @@ async def opened(hub: HubFixture, number: int, **options: Any) -> list[Stream]:
     """Open streams of alice's, each a moment younger than the one before."""
     streams = []
     for _ in range(number):
-        hub.clock.turn(0.01)
+        hub.clock.advance(0.01)
         streams.append(hub.stream("/events", bearer(), **options))
         await streams[-1].opened()
     return streams
@@ -75,7 +75,7 @@ async def test_the_oldest_stream_of_a_subject_ends_wherever_it_is(make_pair: Mak
     one, two = await make_pair(streams_per_subject=4)
     first, second, *_ = await opened(one, 3)
     await compare(one, two)
-    two.clock.turn(1.0)
+    two.clock.advance(1.0)
     third, fourth = await opened(two, 2)
     await compare(two)
     assert await ended(first) == "replaced"
@@ -92,7 +92,7 @@ async def test_too_many_within_one_second_are_ended_in_the_next(make_pair: MakeP
     """Two hubs that each let in as many as there may be have no more together once they have compared."""
     one, two = await make_pair(streams_per_subject=3)
     old = await opened(one, 3)
-    two.clock.turn(1.0)
+    two.clock.advance(1.0)
     new = await opened(two, 3)
     await compare(one, two)
     assert [await ended(stream) for stream in old] == ["replaced"] * 3
@@ -103,7 +103,7 @@ async def test_with_refuse_the_newest_has_to_go(make_pair: MakePair) -> None:
     """What two hubs let in at once stays where it was first; whoever comes later is refused at both."""
     one, two = await make_pair(streams_per_subject=3, on_too_many="refuse")
     old = await opened(one, 2)
-    two.clock.turn(1.0)
+    two.clock.advance(1.0)
     kept, *new = await opened(two, 3)
     await compare(one, two)
     assert [await ended(stream) for stream in new] == ["replaced"] * 2
@@ -191,7 +191,7 @@ async def test_a_crash_frees_what_a_hub_held(
     while two.hub._parts.limit_exchange._stream_limits._away and turns < 3 * LEASE_TIMEOUT:
         turns += 5.0
         for hub in hubs:
-            hub.clock.turn(5.0)
+            hub.clock.advance(5.0)
         await alive(*hubs)
         await compare(two)
     assert LEASE_TIMEOUT - 5.0 <= turns <= LEASE_TIMEOUT + 5.0
@@ -217,7 +217,7 @@ async def test_while_the_store_is_away_each_hub_counts_by_itself(
     with pytest.raises(Unavailable):
         await one.hub._parts.limit_exchange.exchange()
     monkeypatch.undo()
-    two.clock.turn(1.0)
+    two.clock.advance(1.0)
     await opened(two, 1)
     await compare(one, two)
     assert await ended(old[0]) == "replaced"

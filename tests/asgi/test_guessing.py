@@ -172,7 +172,7 @@ async def test_refused_credentials_are_counted_on_every_endpoint(make_desk: Desk
     assert reply.header("ratelimit-policy") == '"failed-credentials-per-address";q=2;w=60'
     assert (await desk.ask("POST", "/auth/sse", {**LOCAL, **bearer()})).status == 429
     assert (await desk.ask("POST", "/auth/sse", {**LOCAL, **bearer()}, client=("192.0.2.9", 1))).status == 201
-    desk.clock.turn(60)
+    desk.clock.advance(60)
     assert (await desk.ask("POST", "/auth/sse", {**LOCAL, **bearer()})).status == 201
 
 
@@ -192,7 +192,7 @@ async def test_a_native_client_behind_a_guesser_is_told_to_come_back(make_desk: 
     reply = await desk.stream(f"/events?ticket={ticket}", STREAM).refused()
     assert reply.status == 200
     assert b'"reason":"rate","reconnect":true' in reply.body
-    desk.clock.turn(60)
+    desk.clock.advance(60)
     await desk.stream(f"/events?ticket={ticket}", STREAM).opened()
 
 

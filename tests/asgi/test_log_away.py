@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from asgi.conftest import HubFixture, MakeHubFixture
-from asgi.driver import PATIENCE, SECRET, STATUS, STREAM, HandClock, Stream, bearer, request
+from asgi.driver import PATIENCE, SECRET, STATUS, STREAM, Stream, bearer, request
 from redis_servers import RedisServer, redis_server
 from servers import free_port
 from sseal import Hub, HubSettings
 from sseal.errors import InvalidInput
 from sseal.storage.redis import Link
+from sseal.testing import ManualClock
 
 SHOP = bearer("shop", publish=["**"], subscribe=["**"])
 EVENT = {"topic": "room/a", "data": "x"}
@@ -56,8 +57,8 @@ async def opened(fixture: HubFixture, headers: Any = SHOP) -> tuple[Stream, str]
 async def test_a_hub_starts_before_its_log(tmp_path: Path) -> None:
     """It lives, refuses for now in a way an EventSource survives, and works once the log is there."""
     server = RedisServer(tmp_path / "redis", port=free_port())
-    hub = Hub(HubSettings(broker=server.url, jwt_secret=(SECRET,), handle_signals=False), clock=HandClock())
-    fixture = HubFixture(hub, HandClock())
+    hub = Hub(HubSettings(broker=server.url, jwt_secret=(SECRET,), handle_signals=False), clock=ManualClock())
+    fixture = HubFixture(hub, ManualClock())
     try:
         assert (await fixture.ask("GET", "/healthz")).status == 200
         assert (await fixture.ask("GET", "/readyz")).status == 503

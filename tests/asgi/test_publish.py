@@ -167,9 +167,9 @@ async def test_a_key_belongs_to_its_publisher(fixture: HubFixture) -> None:
 async def test_a_key_is_forgotten_after_a_day(fixture: HubFixture) -> None:
     """24 hours, then it is a new event (W20)."""
     one = await fixture.hub.publish("a", "x", key="k")
-    fixture.clock.turn(24 * 3600 - 1)
+    fixture.clock.advance(24 * 3600 - 1)
     assert await fixture.hub.publish("a", "x", key="k") == one
-    fixture.clock.turn(1)
+    fixture.clock.advance(1)
     assert await fixture.hub.publish("a", "x", key="k") != one
 
 
@@ -195,11 +195,11 @@ async def test_an_event_with_a_ttl_is_not_replayed_afterwards_and_is_no_gap(fixt
     """What is no longer worth reading is not missed (W25)."""
     start = fixture.hub.position()
     await post(fixture, [{**GOOD, "data": "soon", "ttl": 5}, {**GOOD, "data": "later"}])
-    fixture.clock.turn(4.9)
+    fixture.clock.advance(4.9)
     stream = fixture.stream(f"/events?topic=a&last_event_id={start}", SHOP)
     await stream.opened()
     assert [(await stream.event("message")).data for _ in range(2)] == ["soon", "later"]
-    fixture.clock.turn(0.1)
+    fixture.clock.advance(0.1)
     stream = fixture.stream(f"/events?topic=a&last_event_id={start}", SHOP)
     await stream.opened()
     assert (await stream.event()).data == "later"
@@ -403,7 +403,7 @@ async def test_publishing_that_outruns_delivery_is_429_and_in_python_waits(make_
     stream = fixture.stream("/events?topic=a", SHOP)
     await stream.opened()
     await fixture.hub.publish("a", "one")  # its fan-out comes at the next turn of the loop
-    fixture.clock.now += 1.0
+    fixture.clock.advance(1.0)
     reply = await fixture.ask("POST", "/events", SHOP, json=GOOD)
     assert (reply.status, reply.json["code"]) == (429, "overloaded")
     assert reply.header("retry-after") == "1"

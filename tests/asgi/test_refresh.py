@@ -196,11 +196,11 @@ async def test_a_stream_is_refreshed_over_a_socket(hub_server: HubServer) -> Non
     told = await stream.event()
     assert told is not None
     assert told.json["session"] == "refreshed"
-    fixture.clock.turn(470)
+    fixture.clock.advance(470)
     fixture.node.tick()
     told = await stream.event()
     assert told is not None
     assert told.json["session"] == "expiring"
-    fixture.clock.turn(30)
+    fixture.clock.advance(30)
     fixture.node.tick()
     assert [block.json["session"] for block in await stream.rest()] == ["expired"]

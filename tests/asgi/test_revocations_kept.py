@@ -142,7 +142,7 @@ async def test_what_has_run_out_is_not_written_back(make_fixture: MakeHubFixture
     connection.execute("DELETE FROM revocation")
     connection.commit()
     connection.close()
-    fixture.clock.turn(61)
+    fixture.clock.advance(61)
     await fixture.hub.node.revocations.follow()
 
     async def written() -> bool:
@@ -249,7 +249,7 @@ async def test_a_lost_log_is_noticed_after_its_newest_entry_has_run_out(
         return fixture.hub.node.revocations._seen == 2
 
     await until(read)
-    fixture.clock.turn(61)
+    fixture.clock.advance(61)
     await fixture.hub.node.revocations.follow()
     connection = sqlite3.connect(tmp_path / "hub.db")
     connection.execute("DELETE FROM revocation")

@@ -281,5 +281,5 @@ async def test_logins_are_sessions_like_others_and_as_limited(make_fixture: Make
     assert [reply.status for reply in replies] == [200, 200, 429, 429]
     assert replies[-1].header("ratelimit-policy") == '"sessions-per-subject";q=2;w=60'
     assert (await login(fixture, "bob")).status == 200
-    fixture.clock.turn(60)
+    fixture.clock.advance(60)
     assert (await login(fixture)).status == 200

@@ -95,9 +95,9 @@ async def test_a_refused_ticket_is_not_spent(make_fixture: MakeHubFixture, cause
     """It lives 120 s from then on, because the browser obeys `retry` (W35)."""
     fixture, _ = await busy(make_fixture, cause)
     ticket = await fixture.ticket(bearer("bob"))
-    fixture.clock.turn(15)
+    fixture.clock.advance(15)
     check_farewell(await fixture.stream(form.format(ticket)).refused(), cause.split("-")[0])
-    fixture.clock.turn(119)
+    fixture.clock.advance(119)
     redeemed = await fixture.hub._parts.tickets.redeem(ticket, *_caller(fixture))
     assert redeemed.identity.subject == "bob"
 
@@ -197,9 +197,9 @@ async def test_a_rate_of_tickets_is_429(make_fixture: MakeHubFixture) -> None:
     assert reply.header("retry-after") == "60"
     assert reply.header("ratelimit-policy") == '"tickets-per-subject";q=2;w=60'
     assert reply.header("ratelimit") == '"tickets-per-subject";r=0;t=60'
-    fixture.clock.turn(59.5)
+    fixture.clock.advance(59.5)
     assert (await fixture.ask("POST", "/auth/sse", bearer())).header("ratelimit") == '"tickets-per-subject";r=0;t=1'
-    fixture.clock.turn(1.0)
+    fixture.clock.advance(1.0)
     assert (await fixture.ask("POST", "/auth/sse", bearer())).status == 201
     assert (await fixture.ask("POST", "/auth/sse", bearer("bob"))).status == 201
 

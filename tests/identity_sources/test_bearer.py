@@ -13,23 +13,12 @@ from sseal.auth.jwt import JwtVerifier, UnknownKey, sign
 from sseal.errors import CredentialExpired, CredentialInvalid, InvalidInput, Unavailable
 from sseal.identity_sources.bearer import Bearer
 from sseal.identity_sources.jwks import JwksSource
+from sseal.testing import ManualClock
 
 NOW = 1_700_000_000.0
 SECRET = "a secret of more than thirty-two bytes"
 CLAIMS = {"sub": "alice", "exp": NOW + 60}
 KEYS = [jwk.OKPKey.generate_key("Ed25519") for _ in range(3)]
-
-
-class HandClock:
-    """A clock that stands still until it is turned."""
-
-    now = 1000.0
-
-    def wall(self) -> float:
-        return NOW
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 def document(number: int) -> dict[str, Any]:
@@ -49,12 +38,12 @@ async def server() -> AsyncIterator[JwksServer]:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock(wall=NOW)
 
 
 @pytest.fixture
-async def bearer(server: JwksServer, clock: HandClock) -> AsyncIterator[Bearer]:
+async def bearer(server: JwksServer, clock: ManualClock) -> AsyncIterator[Bearer]:
     verifier = JwtVerifier(secrets=[SECRET])
     source = JwksSource(server.url, verifier, clock)
     yield Bearer(verifier, source)
@@ -95,16 +84,16 @@ async def test_a_token_of_a_configured_key_does_not_wait(server: JwksServer, bea
     assert server.requests == []
 
 
-async def test_a_rotated_key_is_found(server: JwksServer, bearer: Bearer, clock: HandClock) -> None:
+async def test_a_rotated_key_is_found(server: JwksServer, bearer: Bearer, clock: ManualClock) -> None:
     """A token of a key that is newer than the document has it read again and is good."""
     await bearer.verify(token(0), NOW)
     server.serve(document(1))
-    clock.now += 10
+    clock.advance(10)
     assert (await bearer.verify(token(1), NOW, auth_method="cookie")).auth_method == "cookie"
     assert len(server.requests) == 2
 
 
-async def test_invented_key_ids_cost_one_request(server: JwksServer, bearer: Bearer, clock: HandClock) -> None:
+async def test_invented_key_ids_cost_one_request(server: JwksServer, bearer: Bearer, clock: ManualClock) -> None:
     """Within the pause unknown keys are refused without a request, after it one is made."""
     await bearer.verify(token(0), NOW)
     for requests in (1, 2):
@@ -112,13 +101,13 @@ async def test_invented_key_ids_cost_one_request(server: JwksServer, bearer: Bea
             with pytest.raises(UnknownKey):
                 await bearer.verify(token(2), NOW)
         assert len(server.requests) == requests
-        clock.now += 10
+        clock.advance(10)
 
 
-async def test_a_bad_signature_is_no_reason_to_ask(server: JwksServer, bearer: Bearer, clock: HandClock) -> None:
+async def test_a_bad_signature_is_no_reason_to_ask(server: JwksServer, bearer: Bearer, clock: ManualClock) -> None:
     """Only an unknown key has the document read; expired, forged and malformed tokens do not."""
     await bearer.verify(token(0), NOW)
-    clock.now += 10
+    clock.advance(10)
     forged = jwt.encode({"alg": "Ed25519", "kid": "0"}, CLAIMS, KEYS[1], ["Ed25519"])
     for bad in (forged, token(0, exp=NOW - 60), "x", sign(CLAIMS, "z" * 32, kid="new")):
         with pytest.raises(CredentialInvalid):
@@ -126,24 +115,24 @@ async def test_a_bad_signature_is_no_reason_to_ask(server: JwksServer, bearer: B
     assert len(server.requests) == 1
 
 
-async def test_missing_keys_are_never_401(server: JwksServer, bearer: Bearer, clock: HandClock) -> None:
+async def test_missing_keys_are_never_401(server: JwksServer, bearer: Bearer, clock: ManualClock) -> None:
     """Until the keys could be read a token is neither good nor bad; then it is one of both."""
     server.serve({}, status="503 Service Unavailable")
     for _ in range(3):
         with pytest.raises(Unavailable):
             await bearer.verify(token(0), NOW)
     server.serve(document(0))
-    clock.now += 10
+    clock.advance(10)
     assert (await bearer.verify(token(0), NOW)).subject == "alice"
     with pytest.raises(CredentialInvalid):
         await bearer.verify("x", NOW)
 
 
-async def test_a_failing_address_keeps_those_who_are_in(server: JwksServer, bearer: Bearer, clock: HandClock) -> None:
+async def test_a_failing_address_keeps_those_who_are_in(server: JwksServer, bearer: Bearer, clock: ManualClock) -> None:
     """Once keys were read, an issuer that is down refuses new keys and nobody else."""
     await bearer.verify(token(0), NOW)
     server.serve({}, status="500 Internal Server Error")
-    clock.now += 10
+    clock.advance(10)
     with pytest.raises(UnknownKey):
         await bearer.verify(token(1), NOW)
     assert (await bearer.verify(token(0), NOW)).subject == "alice"

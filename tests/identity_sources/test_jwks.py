@@ -17,21 +17,10 @@ from jwks_server import JwksServer
 from sseal.auth.jwt import JwtVerifier, UnknownKey
 from sseal.errors import InvalidInput, Unavailable
 from sseal.identity_sources.jwks import MAX_DOCUMENT, JwksSource
+from sseal.testing import ManualClock
 
 NOW = 1_700_000_000.0
 KEYS = [jwk.OKPKey.generate_key("Ed25519") for _ in range(2)]
-
-
-class HandClock:
-    """A clock that stands still until it is turned."""
-
-    now = 1000.0
-
-    def wall(self) -> float:
-        return NOW
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 def document(*numbers: int) -> dict[str, Any]:
@@ -63,8 +52,8 @@ async def server() -> AsyncIterator[JwksServer]:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock(wall=NOW)
 
 
 @pytest.fixture
@@ -73,7 +62,7 @@ def verifier() -> JwtVerifier:
 
 
 @pytest.fixture
-async def source(server: JwksServer, verifier: JwtVerifier, clock: HandClock) -> AsyncIterator[JwksSource]:
+async def source(server: JwksServer, verifier: JwtVerifier, clock: ManualClock) -> AsyncIterator[JwksSource]:
     running = JwksSource(server.url, verifier, clock)
     yield running
     await running.close()
@@ -97,7 +86,7 @@ async def source(server: JwksServer, verifier: JwtVerifier, clock: HandClock) ->
         "",
     ],
 )
-def test_an_address_that_is_not_https_is_refused(url: str, verifier: JwtVerifier, clock: HandClock) -> None:
+def test_an_address_that_is_not_https_is_refused(url: str, verifier: JwtVerifier, clock: ManualClock) -> None:
     """Whoever can answer a plain http request in the issuer's place could sign for anybody."""
     with pytest.raises(InvalidInput) as caught:
         JwksSource(url, verifier, clock)
@@ -107,13 +96,13 @@ def test_an_address_that_is_not_https_is_refused(url: str, verifier: JwtVerifier
 @pytest.mark.parametrize(
     "url", ["https://id.example/jwks.json", "http://localhost:8080/", "http://127.9.9.9/", "http://[::1]/"]
 )
-def test_https_and_loopback_are_fine(url: str, verifier: JwtVerifier, clock: HandClock) -> None:
+def test_https_and_loopback_are_fine(url: str, verifier: JwtVerifier, clock: ManualClock) -> None:
     """Plain http is allowed where no packet leaves the machine."""
     assert not JwksSource(url, verifier, clock).loaded
 
 
 @pytest.mark.parametrize("name", ["refresh_every", "min_refresh", "timeout"])
-def test_a_time_that_is_not_positive_is_refused(name: str, verifier: JwtVerifier, clock: HandClock) -> None:
+def test_a_time_that_is_not_positive_is_refused(name: str, verifier: JwtVerifier, clock: ManualClock) -> None:
     """A period of zero would read without end."""
     for number in (0.0, -1.0, float("nan")):
         option: dict[str, Any] = {name: number}
@@ -149,16 +138,16 @@ async def test_everybody_waits_for_the_same_read(server: JwksServer, source: Jwk
 
 
 async def test_a_flood_of_unknown_keys_is_one_request(
-    server: JwksServer, source: JwksSource, verifier: JwtVerifier, clock: HandClock
+    server: JwksServer, source: JwksSource, verifier: JwtVerifier, clock: ManualClock
 ) -> None:
     """Reads asked for by tokens are throttled, and after the pause a rotated key is found."""
     server.serve(document(0))
     await source.load()
     server.serve(document(1))
-    clock.now += 9.9
+    clock.advance(9.9)
     assert [await source.refresh() for _ in range(50)] == [False] * 50
     assert len(server.requests) == 1
-    clock.now += 0.1
+    clock.advance(0.1)
     assert await source.refresh()
     assert len(server.requests) == 2
     assert (knows(verifier, 0), knows(verifier, 1)) == (False, True)
@@ -167,7 +156,7 @@ async def test_a_flood_of_unknown_keys_is_one_request(
 
 
 async def test_keys_are_read_again_in_the_background(
-    server: JwksServer, verifier: JwtVerifier, clock: HandClock, time_unit: float
+    server: JwksServer, verifier: JwtVerifier, clock: ManualClock, time_unit: float
 ) -> None:
     """A rotation is seen although nobody asks, and `start` called twice reads no more than once."""
     server.serve(document(0))
@@ -186,7 +175,7 @@ async def test_keys_are_read_again_in_the_background(
 
 
 async def test_the_background_tries_again_soon_after_a_failure(
-    server: JwksServer, verifier: JwtVerifier, clock: HandClock, time_unit: float
+    server: JwksServer, verifier: JwtVerifier, clock: ManualClock, time_unit: float
 ) -> None:
     """A hub that starts before its issuer gets the keys as soon as they are there."""
     server.serve({}, status="503 Service Unavailable")
@@ -253,7 +242,7 @@ async def test_without_keys_the_answer_is_not_now(
 
 
 async def test_a_slow_answer_ends_in_time(
-    server: JwksServer, verifier: JwtVerifier, clock: HandClock, time_unit: float, caplog: pytest.LogCaptureFixture
+    server: JwksServer, verifier: JwtVerifier, clock: ManualClock, time_unit: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The time limit holds for the whole answer, and nobody who listens refuses as clearly as one who is silent."""
     server.hold.clear()
@@ -266,7 +255,7 @@ async def test_a_slow_answer_ends_in_time(
         assert not client.is_closed
 
 
-async def test_nobody_listening_is_a_failure_like_any_other(verifier: JwtVerifier, clock: HandClock) -> None:
+async def test_nobody_listening_is_a_failure_like_any_other(verifier: JwtVerifier, clock: ManualClock) -> None:
     """A refused connection is a warning and False."""
     async with JwksServer() as gone:
         url = gone.url

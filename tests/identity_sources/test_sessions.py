@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from asgi.driver import T0, HandClock
+from asgi.driver import T0
 from sseal.auth.identity import Grants, Identity
 from sseal.errors import CredentialInvalid
 from sseal.identity_sources.sessions import LoginSessions
 from sseal.storage import MemoryStore
+from sseal.testing import ManualClock
 
 ALICE = Identity(
     subject="alice",
@@ -27,7 +28,7 @@ class Desk:
     """Sessions over a store, and its clock."""
 
     def __init__(self) -> None:
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.store = MemoryStore(self.clock)
         self.sessions = LoginSessions(self.store, self.clock, ttl=50.0)
 
@@ -66,9 +67,9 @@ async def test_a_session_ends_with_the_sooner_of_its_own_time_and_its_token(
     """A cookie is no way to outlive a token."""
     token, derived = await desk.sessions.open(Identity(subject="alice", expires_at=ends))
     assert derived.expires_at == T0 + alive
-    desk.clock.turn(alive - 0.1)
+    desk.clock.advance(alive - 0.1)
     await desk.sessions.find(token)
-    desk.clock.turn(0.1)
+    desk.clock.advance(0.1)
     with pytest.raises(CredentialInvalid):
         await desk.sessions.find(token)
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from asgi.driver import T0, HandClock
+from asgi.driver import T0
 from sseal.auth.identity import Grants, Identity
 from sseal.auth.origin import Caller, OriginPolicy
 from sseal.errors import CredentialInvalid, SsealError
 from sseal.identity_sources.tickets import RedeemedTicket, SpentTicket, Tickets, VoidToken
 from sseal.position import Lineage, Position
 from sseal.storage import MemoryStore
+from sseal.testing import ManualClock
 
 EPOCH = "k3v9x0aa"
 LINEAGE = Lineage(EPOCH)
@@ -41,7 +42,7 @@ class Desk:
     """A ticket desk over a store, and its clock."""
 
     def __init__(self) -> None:
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.store = MemoryStore(self.clock)
         self.tickets = Tickets(self.store, self.clock, ttl=30.0, grace=120.0, resume_ttl=100.0)
 
@@ -113,9 +114,9 @@ async def test_a_ticket_ends_with_its_time_or_its_identity(desk: Desk, life: flo
     """It is good for 30 s and never beyond the identity behind it."""
     identity = Identity(subject="alice", expires_at=T0 + life)
     good, late = [await desk.tickets.issue(identity, [], None) for _ in range(2)]
-    desk.clock.turn(good_for - 0.1)
+    desk.clock.advance(good_for - 0.1)
     await desk.redeem(good)
-    desk.clock.turn(0.1)
+    desk.clock.advance(0.1)
     with pytest.raises(SpentTicket):
         await desk.redeem(late)
 
@@ -149,12 +150,12 @@ async def test_a_wrong_origin_burns_the_ticket(desk: Desk, bound: str | None, ca
 async def test_a_spared_ticket_lives_two_minutes_from_the_refusal(desk: Desk) -> None:
     """A browser told to wait obeys `retry`, which may be longer than a ticket lives (W35)."""
     kept, late = [await desk.tickets.issue(ALICE, [], None) for _ in range(2)]
-    desk.clock.turn(20)
+    desk.clock.advance(20)
     for ticket in (kept, late):
         await desk.tickets.extend(ticket)
-    desk.clock.turn(119.9)
+    desk.clock.advance(119.9)
     await desk.redeem(kept)
-    desk.clock.turn(0.1)
+    desk.clock.advance(0.1)
     with pytest.raises(SpentTicket):
         await desk.redeem(late)
 
@@ -164,7 +165,7 @@ async def test_a_ticket_is_not_spared_for_ever(desk: Desk) -> None:
     ticket = await desk.tickets.issue(Identity(subject="alice", expires_at=T0 + 10**6), [], None)
     for _ in range(20):
         await desk.tickets.extend(ticket)
-        desk.clock.turn(60)
+        desk.clock.advance(60)
     with pytest.raises(SpentTicket):
         await desk.redeem(ticket)
 
@@ -178,7 +179,7 @@ async def test_sparing_never_revives_or_outlives(desk: Desk) -> None:
     assert len(desk.store) == 0
     short = await desk.tickets.issue(Identity(subject="bob", expires_at=T0 + 40), [], None)
     await desk.tickets.extend(short)
-    desk.clock.turn(40)
+    desk.clock.advance(40)
     with pytest.raises(SpentTicket):
         await desk.redeem(short)
 
@@ -186,10 +187,10 @@ async def test_sparing_never_revives_or_outlives(desk: Desk) -> None:
 async def test_a_ticket_of_a_stream_refused_for_now_is_given_back(desk: Desk) -> None:
     """What turned out to be impossible only after redeeming has spent nothing (W35)."""
     ticket = await desk.tickets.issue(ALICE, ["a/b"], PAGE)
-    desk.clock.turn(29)
+    desk.clock.advance(29)
     redeemed = await desk.redeem(ticket)
     await desk.tickets.unredeem(redeemed)
-    desk.clock.turn(119.9)
+    desk.clock.advance(119.9)
     with pytest.raises(CredentialInvalid):
         await desk.redeem(ticket, Caller(origin=EVIL, own=OWN, fetch_site=None))
     again = await desk.tickets.issue(ALICE, ["a/b"], PAGE)
@@ -258,11 +259,11 @@ async def test_a_resume_is_bound_to_the_origin_of_its_ticket(desk: Desk) -> None
 async def test_a_family_slides_and_never_outlives_its_identity(desk: Desk, life: float, family_life: float) -> None:
     """Each use gives it its full time again, up to the end of the identity (W14)."""
     _, first = await desk.first(identity=Identity(subject="alice", expires_at=T0 + life))
-    desk.clock.turn(family_life * 0.9)
+    desk.clock.advance(family_life * 0.9)
     second = await desk.resume(first.token)
-    desk.clock.turn(family_life * 0.09)
+    desk.clock.advance(family_life * 0.09)
     third = await desk.resume(second.token)
-    desk.clock.turn(family_life)
+    desk.clock.advance(family_life)
     with pytest.raises(CredentialInvalid):
         await desk.resume(third.token)
 
@@ -290,7 +291,7 @@ async def test_a_live_stream_keeps_its_family_alive(desk: Desk) -> None:
     family = first.identity.family
     assert family is not None
     for _ in range(5):
-        desk.clock.turn(90)
+        desk.clock.advance(90)
         await desk.tickets.touch(family)
     await desk.resume(first.token)
     await desk.tickets.touch("unknown")
@@ -302,9 +303,9 @@ async def test_a_refreshed_stream_takes_its_family_along(desk: Desk) -> None:
     family = first.identity.family
     assert family is not None
     fresh = Identity(subject="alice", expires_at=T0 + 500, parent_ids=("jti:new",), family=family, auth_method="ticket")
-    desk.clock.turn(49)
+    desk.clock.advance(49)
     await desk.tickets.touch(family, fresh)
-    desk.clock.turn(10)
+    desk.clock.advance(10)
     again = await desk.resume(first.token)
     assert again.identity.expires_at == T0 + 500
     assert again.identity.token_ids == ("jti:new",)

@@ -375,10 +375,10 @@ async def test_who_has_waited_longest_makes_room(monkeypatch: pytest.MonkeyPatch
     connections = HttpConnections(set(), HttpLimits(connections=2), lambda address: False)
     busy, idle, late = Waiting(), Waiting(), Waiting()
     assert connections.enter(busy, "192.0.2.1")
-    connections.serve(busy)
-    connections.wait(busy)  # the answer came before the end of the body
+    connections.on_request(busy)
+    connections.on_idle(busy)  # the answer came before the end of the body
     assert connections.enter(idle, "192.0.2.2")
-    connections.wait(busy)  # and this is that end
+    connections.on_idle(busy)  # and this is that end
     assert connections.enter(late, "192.0.2.3")
     assert (busy.aborted, idle.aborted) == (False, True)
     connections.leave(busy)

@@ -250,7 +250,7 @@ class Pretended:
 
 def test_a_replacement_has_the_time_to_start_that_the_first_workers_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before its first sign of life it is starting, not hanging."""
-    monkeypatch.setattr(workers, "SILENCE", 3.0)
+    monkeypatch.setattr(workers, "SILENCE_TIMEOUT", 3.0)
     monkeypatch.setattr(workers, "START_TIMEOUT", 30.0)
     starting, hanging, stuck = (
         Pretended(ready=False, silent=10.0),

@@ -6,25 +6,26 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from asgi.driver import T0, HandClock
+from asgi.driver import T0
 from sseal.errors import Unavailable
 from sseal.storage import MemoryStore
+from sseal.testing import ManualClock
 from sseal.testing.conformance.nodes import StoreRecorder
 
 
 @pytest.fixture
-def clock() -> HandClock:
+def clock() -> ManualClock:
     """Return a clock that stands."""
-    return HandClock()
+    return ManualClock()
 
 
 @pytest.fixture
-def store(clock: HandClock) -> MemoryStore:
+def store(clock: ManualClock) -> MemoryStore:
     """Return an empty store."""
     return MemoryStore(clock)
 
 
-async def test_a_full_store_refuses_and_keeps_what_it_has(clock: HandClock) -> None:
+async def test_a_full_store_refuses_and_keeps_what_it_has(clock: ManualClock) -> None:
     """New records are refused for now; old ones may be rewritten, and expired ones make room."""
     store = MemoryStore(clock, max_records=2)
     await store.put("a", b"1", T0 + 10)
@@ -33,7 +34,7 @@ async def test_a_full_store_refuses_and_keeps_what_it_has(clock: HandClock) -> N
         await store.put("c", b"3", T0 + 99)
     assert caught.value.code == "store_full"
     await store.put("b", b"4", T0 + 99)
-    clock.turn(10)
+    clock.advance(10)
     await store.put("c", b"3", T0 + 99)
     assert [await store.get(key) for key in "abc"] == [None, b"4", b"3"]
 
@@ -46,11 +47,11 @@ async def test_rewriting_does_not_grow_the_store(store: MemoryStore) -> None:
     assert len(store._expiry) < 5_000
 
 
-async def test_a_prolonged_record_outlives_its_first_end(store: MemoryStore, clock: HandClock) -> None:
+async def test_a_prolonged_record_outlives_its_first_end(store: MemoryStore, clock: ManualClock) -> None:
     """The old end of a record is not its end any more."""
     await store.put("k", b"v", T0 + 10)
     await store.put("k", b"v", T0 + 20)
-    clock.turn(15)
+    clock.advance(15)
     assert len(store) == 1
     assert await store.get("k") == b"v"
 
@@ -72,7 +73,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.store = MemoryStore(self.clock)
         self.model: dict[str, tuple[bytes, float]] = {}
 
@@ -85,13 +86,13 @@ class StoreAgainstDict(RuleBasedStateMachine):
 
     def _model(self, key: str) -> bytes | None:
         value = self.model.get(key)
-        return value[0] if value is not None and value[1] > self.clock.now else None
+        return value[0] if value is not None and value[1] > self.clock.wall() else None
 
     @rule(key=keys, value=st.binary(max_size=2), life=st.integers(1, 5))
     def put(self, key: str, value: bytes, life: int) -> None:
         """Write."""
-        self._run(self.store.put(key, value, self.clock.now + life))
-        self.model[key] = (value, self.clock.now + life)
+        self._run(self.store.put(key, value, self.clock.wall() + life))
+        self.model[key] = (value, self.clock.wall() + life)
 
     @rule(key=keys)
     def take(self, key: str) -> None:
@@ -102,7 +103,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
     @rule(seconds=st.integers(0, 4))
     def turn(self, seconds: int) -> None:
         """Let time pass."""
-        self.clock.turn(seconds)
+        self.clock.advance(seconds)
 
     @invariant()
     def agree(self) -> None:
@@ -115,7 +116,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
 TestStoreAgainstDict = StoreAgainstDict.TestCase
 
 
-async def test_the_revocation_log_has_a_bound_too(clock: HandClock) -> None:
+async def test_the_revocation_log_has_a_bound_too(clock: ManualClock) -> None:
     """Beyond it a revocation is refused, which the hub that applied it already tells; expired ones make room."""
     store = MemoryStore(clock, max_records=2)
     for end in (T0 + 10, T0 + 99):
@@ -123,5 +124,5 @@ async def test_the_revocation_log_has_a_bound_too(clock: HandClock) -> None:
     with pytest.raises(Unavailable) as caught:
         await store.revoke(b"r", T0 + 99)
     assert caught.value.code == "store_full"
-    clock.turn(10)
+    clock.advance(10)
     assert await store.revoke(b"r", T0 + 99) == 3

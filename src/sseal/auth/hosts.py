@@ -43,8 +43,8 @@ class HostPolicy:
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         names = {normal_host(text) for text in allowed}
         self._exact = frozenset(name for name in names if not name.startswith("*."))
-        self._below = tuple(name[1:] for name in names if name.startswith("*."))
-        self._any = not names
+        self._below = tuple(name[1:] for name in names if name.startswith("*."))  # suffixes, with their dot
+        self._any = not names  # every host passes
 
     def allows(self, header: str | None) -> bool:
         """Tell whether a request for this host, port included, is answered; one that names none is no browser's."""

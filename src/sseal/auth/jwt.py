@@ -82,11 +82,11 @@ class JwtVerifier:
         max_length: int = 8192,
     ) -> None:
         self._allowed = ALGORITHMS if algorithms is None else check_algorithms(algorithms)
-        self._static = (
+        self._static = (  # the configured keys, which stay when those of a JWKS document change
             *(from_secret(text) for text in check_texts("secrets", secrets)),
             *(from_pem(text) for text in check_texts("public_keys", public_keys)),
         )
-        self._ring = KeyRing.of(self._static, self._allowed)
+        self._ring = KeyRing.of(self._static, self._allowed)  # those and the ones of the last JWKS document
         if not (isinstance(leeway, int | float) and 0 <= leeway < math.inf):
             raise InvalidInput("leeway", f"must be a number of seconds of at least 0, not {leeway!r}")
         audiences = [audience] if isinstance(audience, str) else audience
@@ -101,7 +101,7 @@ class JwtVerifier:
             grants_claim=grants_claim,
         )
         self._max_length = max_length
-        self.jwks_skipped: tuple[str, ...] = ()
+        self.jwks_skipped: tuple[str, ...] = ()  # keys of the last JWKS document that are not used, and why
 
     @property
     def usable_keys(self) -> int:

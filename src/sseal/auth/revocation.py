@@ -59,9 +59,10 @@ class RevocationSet:
     """All revocations in force, indexed so that a check costs a few dictionary look-ups."""
 
     def __init__(self) -> None:
+        # When each may be forgotten, in Unix seconds.
         self._tokens: dict[str, float] = {}
         self._families: dict[str, float] = {}
-        self._subjects: dict[str, list[Revocation]] = {}
+        self._subjects: dict[str, list[Revocation]] = {}  # of each, the latest by issuer
 
     def __len__(self) -> int:
         """Count the entries in force or not yet pruned."""

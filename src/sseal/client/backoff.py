@@ -28,7 +28,7 @@ class Backoff:
         self.minimum = minimum
         self.base = base
         self.maximum = maximum
-        self._ceiling = base
+        self._ceiling = base  # seconds the next wait has at most
 
     def next(self, random01: float) -> float:
         """Return the seconds to wait now; the next wait may be twice as long.

@@ -233,8 +233,8 @@ class ReaderSession:
         self._max_unauthorized = max_unauthorized
         self._backoff = Backoff() if backoff is None else backoff
         self._decoder = self._new_decoder()
-        self._healthy = False
-        self._unauthorized = 0
+        self._healthy = False  # the stream that is open has sent an event
+        self._unauthorized = 0  # answers 401 in a row
         self._stale = False  # the credential is known to be no longer good
 
     def first(self) -> Reconnect:

@@ -100,7 +100,7 @@ def connect(
     secret = token is not None or "authorization" in fixed or "cookie" in fixed
     return EventStream(
         ReaderSession(last_event_id=last_event_id or "", max_event=max_event, backoff=backoff),
-        _Door(
+        _RequestBuilder(
             HubAddress(url, secret=secret, insecure=insecure), calls.check_topics(topics), token, ticket, dict(fixed)
         ),
         http=http,
@@ -109,8 +109,8 @@ def connect(
     )
 
 
-class _Door:
-    """How one gets in: address, topics and credential, renewed on demand."""
+class _RequestBuilder:
+    """Builds the requests for the stream: address, topics, and a credential that is renewed on demand."""
 
     def __init__(
         self, address: HubAddress, topics: tuple[str, ...], token: Token | None, ticket: bool, headers: dict[str, str]
@@ -118,10 +118,10 @@ class _Door:
         self.address = address
         self._topics = topics
         self._token = token
-        self._by_ticket = ticket
+        self._by_ticket = ticket  # whether to get one for each connection
         self._headers = headers
-        self._bearer: dict[str, str] | None = None
-        self._ticket: str | None = None
+        self._bearer: dict[str, str] | None = None  # the header of the token; None when a token is due
+        self._ticket: str | None = None  # that was minted and not used; None when one is due
 
     async def prepare(self, *, renew: bool) -> None:
         """Get a bearer token, where one is due."""
@@ -172,7 +172,7 @@ class EventStream:
     def __init__(
         self,
         session: ReaderSession,
-        door: _Door,
+        requests: _RequestBuilder,
         *,
         http: httpx2.AsyncClient | None,
         on_gap: OnGap | None,
@@ -182,19 +182,19 @@ class EventStream:
         self.last_event_id = session.last_event_id
         self.gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
         self._session = session
-        self._door = door
-        self._own = http is None
+        self._requests = requests
+        self._own = http is None  # the client is ours to close
         self._http = http
         self._on_gap = on_gap
         self._idle_timeout = idle_timeout
-        self._pending: deque[Action] = deque()
-        self._response: httpx2.Response | None = None
-        self._chunks: AsyncGenerator[bytes, None] | None = None
-        self._next = session.first()
-        self._due = 0.0
-        self._task: asyncio.Task[None] | None = None
-        self._error: Exception | None = None
-        self._reading = False
+        self._pending: deque[Action] = deque()  # what the session has asked for and nobody has taken
+        self._response: httpx2.Response | None = None  # of the stream that is open
+        self._chunks: AsyncGenerator[bytes, None] | None = None  # its body; None while there is none
+        self._next = session.first()  # how to connect the next time
+        self._due = 0.0  # and when, in the loop's time
+        self._task: asyncio.Task[None] | None = None  # the step that goes on although its reader was cancelled
+        self._error: Exception | None = None  # what it has ended with
+        self._reading = False  # a task is in `__anext__`
         self._entered = False
 
     async def __aenter__(self) -> Self:
@@ -275,14 +275,14 @@ class EventStream:
                     self.identity = told
                 elif isinstance(told, Gap):
                     self.gaps.append(told)
-                    await self._tell(told)
+                    await self._report(told)
             case GiveUp(error):
                 self._error = error
             case Reconnect():
                 pass  # done as soon as it was asked for
         return None
 
-    async def _tell(self, gap: Gap) -> None:
+    async def _report(self, gap: Gap) -> None:
         if self._on_gap is not None:
             result = self._on_gap(gap)
             if inspect.isawaitable(result):
@@ -314,7 +314,7 @@ class EventStream:
             actions = await self._read(self._chunks)
         else:
             await asyncio.sleep(self._due - asyncio.get_running_loop().time())
-            await self._door.prepare(renew=self._next.renew)
+            await self._requests.prepare(renew=self._next.renew)
             actions = await self._connect()
         if self._session.state is not State.OPEN:
             await self._hang_up()
@@ -322,7 +322,7 @@ class EventStream:
             if isinstance(action, Reconnect):
                 self._next = action
                 self._due = asyncio.get_running_loop().time() + action.after
-                logger.info("%s: %s (next try in %.1f s)", self._door.address.name, action.why, action.after)
+                logger.info("%s: %s (next try in %.1f s)", self._requests.address.name, action.why, action.after)
         self._pending.extend(actions)
 
     async def _read(self, chunks: AsyncGenerator[bytes, None]) -> list[Action]:
@@ -352,15 +352,15 @@ class EventStream:
 
     async def _ask(self) -> list[Action]:
         assert self._http is not None
-        refused = await self._door.mint(self._http)
+        refused = await self._requests.mint(self._http)
         if refused is not None:
-            return self._session.respond(refused, _random(), renewable=self._door.renewable(minting=True))
-        request = self._door.request(self._http, self._next.headers)
+            return self._session.respond(refused, _random(), renewable=self._requests.renewable(minting=True))
+        request = self._requests.request(self._http, self._next.headers)
         self._response = await self._http.send(request, stream=True, follow_redirects=False)
         answer = calls.answer_of(self._response)
         if answer.status != 200:
             answer = calls.answer_of(self._response, await calls.read_body(self._response))
-        actions = self._session.respond(answer, _random(), renewable=self._door.renewable(minting=False))
+        actions = self._session.respond(answer, _random(), renewable=self._requests.renewable(minting=False))
         if self._session.state is State.OPEN:
             self._chunks = self._response.aiter_bytes()
         return actions

@@ -47,8 +47,8 @@ class Publisher:
             )
         self._address = broker_url
         self._limits = limits or Limits()
-        self._lock = threading.Lock()
-        self._portal: PublisherThread | None = None
+        self._lock = threading.Lock()  # around the two below: any thread may publish or close
+        self._thread: PublisherThread | None = None  # None until something is published
         self._closed = False
         _watch_process()
         _publishers.add(self)
@@ -133,7 +133,7 @@ class Publisher:
 
     def __del__(self) -> None:
         """Let the thread end that nobody can reach any more; waits for nothing."""
-        if (publisher_thread := getattr(self, "_portal", None)) is not None:
+        if (publisher_thread := getattr(self, "_thread", None)) is not None:
             publisher_thread.end()
 
     def __repr__(self) -> str:
@@ -145,14 +145,14 @@ class Publisher:
         with self._lock:
             if self._closed:
                 raise Unavailable("the publisher is closed", code="broker_closed")
-            if self._portal is None:
-                self._portal = PublisherThread(self._address)
-            return self._portal.publish([made])
+            if self._thread is None:
+                self._thread = PublisherThread(self._address)
+            return self._thread.publish([made])
 
     def _end(self) -> Future[None] | None:
         with self._lock:
             self._closed = True
-            return None if self._portal is None else self._portal.end()
+            return None if self._thread is None else self._thread.end()
 
 
 @cache
@@ -179,12 +179,12 @@ def _before_fork() -> None:
     _forking.extend(_publishers)
     for publisher in _forking:
         publisher._lock.acquire()  # noqa: SLF001
-    _wait([publisher._portal.end() for publisher in _forking if publisher._portal is not None])  # noqa: SLF001
+    _wait([publisher._thread.end() for publisher in _forking if publisher._thread is not None])  # noqa: SLF001
 
 
 def _after_fork() -> None:
     for publisher in _forking:
-        publisher._portal = None  # noqa: SLF001
+        publisher._thread = None  # noqa: SLF001
         publisher._lock.release()  # noqa: SLF001
     _forking.clear()
     _fork_turn.release()

@@ -36,14 +36,14 @@ class PublisherThread:
 
     def __init__(self, address: str) -> None:
         self._broker: Broker = storage.open(address, SystemClock()).broker()
-        self._opening: asyncio.Task[None] | None = None
-        self._open = False
-        self._publishing: set[asyncio.Task[list[str]]] = set()
-        self._waiting = 0
-        self._closed = False
-        self._lock = threading.RLock()  # a collected publisher ends its portal wherever the thread then is
-        self._ready: Future[asyncio.AbstractEventLoop] = Future()
-        self._ended: Future[None] = Future()
+        self._opening: asyncio.Task[None] | None = None  # shared by all who wait for it
+        self._open = False  # the log is
+        self._publishing: set[asyncio.Task[list[str]]] = set()  # not done yet; `end` waits for them
+        self._waiting = 0  # publishes whose future has no result yet
+        self._closed = False  # nothing more is taken
+        self._lock = threading.RLock()  # a collected publisher ends this wherever the thread then is
+        self._ready: Future[asyncio.AbstractEventLoop] = Future()  # the loop, once it runs
+        self._ended: Future[None] = Future()  # done when the log is closed
         # A daemon: a thread that waits for a log out of reach must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="sseal-publisher", daemon=True)
         self._thread.start()

@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from ..extras import needed
@@ -25,7 +25,7 @@ with needed("sseal.server.uvicorn", "server"):
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-__all__ = ["Held", "HttpConnections", "HttpLimits", "connections_of", "proxies", "spare_descriptors"]
+__all__ = ["HttpConnection", "HttpConnections", "HttpLimits", "connections_of", "proxies", "spare_descriptors"]
 
 SWEEP_INTERVAL: Final = 0.25
 """Seconds between two looks at the clock."""
@@ -80,7 +80,7 @@ def proxies(named: Sequence[str]) -> Callable[[str], bool]:
     return is_proxy
 
 
-class Held(Protocol):
+class HttpConnection(Protocol):
     """A connection as the sweep sees it.
 
     :ivar due: when it has to be over with what it does, in the loop's time; 0.0 for no bound.
@@ -106,27 +106,27 @@ class _Stall:
 class HttpConnections:
     """The connections of one server that are no streams.
 
-    :param everyone: all connections of the server, streams included.
+    :param all_connections: all connections of the server, streams included.
     :param is_proxy: tells which addresses are proxies.
     """
 
-    def __init__(self, everyone: set[Any], limits: HttpLimits, is_proxy: Callable[[str], bool]) -> None:
-        self._everyone = everyone
+    def __init__(self, all_connections: Sized, limits: HttpLimits, is_proxy: Callable[[str], bool]) -> None:
+        self._all_connections = all_connections
         self._limits = limits
         self._is_proxy = is_proxy
         self._loop = asyncio.get_running_loop()
-        self._capacity = _capacity()
-        self._held: dict[Held, str] = {}
-        self._waiting: dict[Held, float] = {}
-        self._addresses: dict[str, int] = {}
-        self._stalls: dict[Held, _Stall] = {}
-        self._sweeping = False
-        self._warned: dict[str, float] = {}
+        self._capacity = _capacity()  # connections this process has descriptors for, streams included
+        self._held: dict[HttpConnection, str] = {}  # each with the key of its address, "" for a proxy's
+        self._waiting: dict[HttpConnection, float] = {}  # those without a request, since when; the oldest first
+        self._addresses: dict[str, int] = {}  # how many each address has, by its key
+        self._stalls: dict[HttpConnection, _Stall] = {}  # those whose client has left bytes unread
+        self._sweeping = False  # the next sweep is scheduled
+        self._warned: dict[str, float] = {}  # when each reason was logged last
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def enter(self, connection: Held, address: str) -> bool:
+    def enter(self, connection: HttpConnection, address: str) -> bool:
         """Take a connection in that waits for its first request; return False if it has to be closed."""
         limits = self._limits
         key = "" if self._is_proxy(address) else address_key(address)
@@ -140,7 +140,7 @@ class HttpConnections:
             room = self._drop_waiting("too_many_connections", before=now - FIRST_REQUEST_TIMEOUT)
             if not room and len(self._held) >= STORM * limits.connections:
                 return False
-        if len(self._everyone) >= self._capacity and not self._drop_waiting("descriptors", before=now):
+        if len(self._all_connections) >= self._capacity and not self._drop_waiting("descriptors", before=now):
             return False
         self._held[connection] = key
         self._waiting[connection] = now
@@ -150,7 +150,7 @@ class HttpConnections:
             self._loop.call_later(SWEEP_INTERVAL, self._sweep)
         return True
 
-    def leave(self, connection: Held) -> None:
+    def leave(self, connection: HttpConnection) -> None:
         """Forget a connection: it has ended, or is a stream now."""
         key = self._held.pop(connection, None)
         if key is None:
@@ -163,18 +163,18 @@ class HttpConnections:
         else:
             del self._addresses[key]
 
-    def serve(self, connection: Held) -> None:
-        """Hear that a connection has a request now."""
+    def on_request(self, connection: HttpConnection) -> None:
+        """Called when a connection has a request."""
         self._waiting.pop(connection, None)
 
-    def wait(self, connection: Held) -> None:
-        """Hear that a connection waits for a request again."""
+    def on_idle(self, connection: HttpConnection) -> None:
+        """Called when a connection waits for a request again."""
         if connection in self._held:
             self._waiting.pop(connection, None)  # so that it comes last: who has waited longest comes first
             self._waiting[connection] = self._loop.time()
 
-    def progress(self, connection: Held) -> None:
-        """Hear that a client has read what waited for it."""
+    def on_progress(self, connection: HttpConnection) -> None:
+        """Called when a client has read what waited for it."""
         self._stalls.pop(connection, None)
 
     def note(self, reason: str, text: str, *, level: int = logging.WARNING) -> None:
@@ -195,7 +195,7 @@ class HttpConnections:
         oldest = next(iter(self._waiting), None)
         self.note(
             reason,
-            f"{len(self._held)} connections that are no streams and {len(self._everyone)} in all are as many as "
+            f"{len(self._held)} connections that are no streams and {len(self._all_connections)} in all are as many as "
             f"{'the open files of this process' if reason == 'descriptors' else 'limits.http_connections'} allow; "
             "those that wait longest without a request are closed",
         )
@@ -212,14 +212,14 @@ class HttpConnections:
                 connection.due = 0.0
                 self._count(connection.expire())
             elif size := connection.transport.get_write_buffer_size():
-                self._look_at(connection, size, now)
+                self._check_stall(connection, size, now)
             elif connection in self._stalls:
                 del self._stalls[connection]
         self._sweeping = bool(self._held)
         if self._sweeping:
             self._loop.call_later(SWEEP_INTERVAL, self._sweep)
 
-    def _look_at(self, connection: Held, size: int, now: float) -> None:
+    def _check_stall(self, connection: HttpConnection, size: int, now: float) -> None:
         """Close a connection whose client has taken nothing for too long of what waits for it."""
         stall = self._stalls.get(connection)
         if stall is None or size < stall.size:

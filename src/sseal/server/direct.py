@@ -77,12 +77,14 @@ class DirectSink(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
         self._transport = transport
         self._connections = connections
+        # The socket by its descriptor; None once dead (W4).
         self._view: View | None = View(transport.get_extra_info("socket").fileno())
         _tune(self._view)
         self.clear = False
-        self._surplus = 0
-        self._owner: SinkOwner | None = None
-        self._connection: Any = None
+        self._surplus = 0  # bytes the client has sent since it became a stream (W33)
+        self._owner: SinkOwner | None = None  # whom to tell of its end; None before `begin`
+        # Whose sink it is; not used before `begin`.
+        self._connection: Connection = None  # type: ignore[assignment]
 
     def begin(self, owner: SinkOwner, connection: Connection) -> None:
         """Say whom to tell when everything was written, and when the client has left."""
@@ -131,8 +133,8 @@ class DirectSink(asyncio.Protocol):
         transport, owner, self._owner = self._transport, self._owner, None
         self._forget()
         transport.close()
-        patience = CLOSE_TIMEOUT if owner is None else owner.close_timeout
-        asyncio.get_running_loop().call_later(patience, transport.abort)
+        timeout = CLOSE_TIMEOUT if owner is None else owner.close_timeout
+        asyncio.get_running_loop().call_later(timeout, transport.abort)
 
     def abort(self) -> None:
         """Close at once; also what is closing or half closed."""
@@ -158,7 +160,7 @@ class DirectSink(asyncio.Protocol):
         self._forget()
         if self._owner is None:
             self._transport.abort()
-        self._tell()
+        self._report_disconnect()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,7 +168,7 @@ class DirectSink(asyncio.Protocol):
         del exc
         self._forget()
         self._connections.discard(self)
-        self._tell()
+        self._report_disconnect()
 
     def pause_writing(self) -> None:
         """The transport holds bytes: nothing may pass it."""
@@ -187,9 +189,9 @@ class DirectSink(asyncio.Protocol):
 
     def _leave(self) -> None:
         self.abort()
-        self._tell()
+        self._report_disconnect()
 
-    def _tell(self) -> None:
+    def _report_disconnect(self) -> None:
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.on_disconnect(self._connection)

@@ -14,8 +14,8 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 __all__ = ["Collector", "tune_gc"]
 
@@ -47,11 +47,11 @@ class Collector:
 
     def __init__(self, connections: Callable[[], int]) -> None:
         self._connections = connections
-        self._before = connections()
-        self._blocks = sys.getallocatedblocks()
-        self._due = False
+        self._before = connections()  # how many there were when memory was measured
+        self._blocks = sys.getallocatedblocks()  # then
+        self._due = False  # a full pass is scheduled
 
-    def after_pass(self, phase: str, info: dict[str, Any]) -> None:
+    def after_pass(self, phase: str, info: Mapping[str, int]) -> None:
         """Be told by the collector, in which no pass can be begun: have one made by the event loop that runs."""
         if phase != "stop" or info["generation"] == 2 or self._due or not self.is_due():
             return

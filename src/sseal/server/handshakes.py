@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from .connections import HttpConnections
 
-__all__ = ["HANDSHAKE", "Handshake"]
+__all__ = ["HANDSHAKE_TIMEOUT", "Handshake"]
 
-HANDSHAKE: Final = 10.0
+HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds for a TLS handshake."""
 
 
@@ -24,9 +24,9 @@ class Handshake(asyncio.Protocol):
 
     :param factory: makes the protocol that follows.
     :param context: of the server; a certificate that is loaded into it counts from the next handshake on.
-    :param others: the connections that are no streams.
-    :param everyone: all connections of the server.
-    :ivar due: see `sseal.server.connections.Held`; the event loop itself bounds a handshake.
+    :param http_connections: the connections that are no streams.
+    :param all_connections: all connections of the server.
+    :ivar due: see `sseal.server.connections.HttpConnection`; the event loop itself bounds a handshake.
     """
 
     due = 0.0
@@ -35,28 +35,28 @@ class Handshake(asyncio.Protocol):
         self,
         factory: Callable[[], asyncio.Protocol],
         context: ssl.SSLContext,
-        others: HttpConnections,
-        everyone: set[Any],
+        http_connections: HttpConnections,
+        all_connections: set[Any],
     ) -> None:
         self._factory = factory
         self._context = context
-        self._others = others
-        self._everyone = everyone
-        self._task: asyncio.Task[None] | None = None
+        self._http_connections = http_connections
+        self._all_connections = all_connections
+        self._task: asyncio.Task[None] | None = None  # kept, for the event loop holds tasks weakly
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin the handshake, if there is room."""
         self.transport = transport
         peer = transport.get_extra_info("peername")
-        if not self._others.enter(self, str(peer[0]) if isinstance(peer, tuple) else ""):
+        if not self._http_connections.enter(self, str(peer[0]) if isinstance(peer, tuple) else ""):
             transport.abort()
             return
-        self._everyone.add(self)
+        self._all_connections.add(self)
         early, loop = _Early(), asyncio.get_running_loop()
         # Begun here, and not when a task has its turn: uvloop reads on after this method, whoever has paused it.
         begun = _Begun(
-            loop.start_tls(transport, early, self._context, server_side=True, ssl_handshake_timeout=HANDSHAKE)
+            loop.start_tls(transport, early, self._context, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT)
         )
         self._task = loop.create_task(self._shake_hands(begun, early))
 
@@ -93,8 +93,8 @@ class Handshake(asyncio.Protocol):
             protocol.data_received(bytes(early.heard))
 
     def _leave(self) -> None:
-        self._others.leave(self)
-        self._everyone.discard(self)
+        self._http_connections.leave(self)
+        self._all_connections.discard(self)
 
 
 class _Begun:
@@ -102,7 +102,7 @@ class _Begun:
 
     def __init__(self, coroutine: Coroutine[Any, Any, asyncio.Transport | None]) -> None:
         self._coroutine = coroutine
-        self._waits_for = coroutine.send(None)
+        self._waits_for = coroutine.send(None)  # the future its first step ended at
 
     def __await__(self) -> Generator[Any, Any, asyncio.Transport | None]:
         waits_for = self._waits_for

@@ -24,7 +24,7 @@ from .handshakes import Handshake
 
 __all__ = ["Lifespan", "Server", "end_at_once", "ending_at_signals"]
 
-STALLED_GRACE: Final = 1.5
+STALLED_TIMEOUT: Final = 1.5
 """Seconds after which connections are dropped that still hold bytes their client does not read (W32)."""
 TICKS: Final = 10
 """Ticks of uvicorn's loop in a second."""
@@ -55,11 +55,11 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
         self._leaving = leaving
-        self._before: dict[int, Any] = {}
-        self._signalled = 0
+        self._before: dict[int, Any] = {}  # the handlers our own calls, by signal
+        self._signalled = 0  # signals so far
 
     async def on_tick(self, counter: int) -> bool:
-        """Look ten times a second whether it is time to go, and close the door then."""
+        """Look ten times a second whether the hub is draining, and close the listening sockets then."""
         if self._leaving():
             for each in self.servers:
                 each.close()
@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down; the hub has drained its streams before this is called (W34)."""
-        timer = asyncio.get_running_loop().call_later(STALLED_GRACE, self._drop_stalled)
+        timer = asyncio.get_running_loop().call_later(STALLED_TIMEOUT, self._drop_stalled)
         try:
             await super().shutdown(sockets=sockets)
         finally:

@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 from .connections import HttpLimits, connections_of
 from .direct import MAX_SURPLUS, DirectSink, keep_little_unsent, offer
 from .held_input import HoldingFlow
-from .refusing import forget_requests, refuse, tell
+from .refusals import drop_requests, refuse, send_refusal
 from .request_heads import (
     FRAMING,
     MAX_HEAD,
@@ -75,14 +75,14 @@ class StreamProtocol(HttpToolsProtocol):
     in_body = False  # a request has begun whose end has not come
     _body_left = 0  # bytes, where the head said how many
     _upgrade_body = False  # the parser stopped at an upgrade, and the request has a body
-    deaf = False  # nothing more is taken for a request
+    ignores_input = False  # nothing more is taken for a request
     refusal: Refused | None = None  # to be told when all before it have been answered
-    lingering = False  # refused: it is closed when the client has read why
+    refusal_sent = False  # refused: it is closed when the client has read why
     _ending = False  # the server is
     _head = 0  # bytes of this request head
     _lines = 0  # header lines of it
     _unread = 0  # bytes fed since the parser told of anything
-    _dropped = 0  # bytes that came after `deaf`
+    _dropped = 0  # bytes that came after `ignores_input`
     _chunks = 0  # of a body, in this turn of the event loop
     _surplus = -1  # bytes from the client of a stream on the plain path; -1 while it is none
 
@@ -94,7 +94,7 @@ class StreamProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.http = connections_of(server_state, config, self.limits)
+        self.http = connections_of(server_state, config, self.limits)  # all that are no streams, this one too
 
     # -- the connection -----------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class StreamProtocol(HttpToolsProtocol):
         keep_little_unsent(transport)
         self.due = self.loop.time() + self.limits.head_timeout
         if not self.http.enter(self, self.client[0] if self.client else ""):
-            self.deaf = True
+            self.ignores_input = True
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -116,7 +116,7 @@ class StreamProtocol(HttpToolsProtocol):
         if active is not None and not active.response_complete:
             active.disconnected = True
             active.message_event.set()
-        forget_requests(self)
+        drop_requests(self)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self.cycle = self.active = None  # type: ignore[assignment]
@@ -131,7 +131,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def expire(self) -> str:
         """Close a connection whose time is over; return why."""
-        if self.lingering:
+        if self.refusal_sent:
             reason = "refused"
         elif self.expecting:
             reason = "head_timeout"
@@ -145,13 +145,13 @@ class StreamProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         """The client has read on."""
-        self.http.progress(self)
+        self.http.on_progress(self)
         super().resume_writing()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to the WebSocket of the app around the hub."""
         self.due = 0.0
-        self.deaf = True  # what came with it is no request; no client may send more before it is answered
+        self.ignores_input = True  # what came with it is no request; no client may send more before it is answered
         self.http.leave(self)
         super().handle_websocket_upgrade()
 
@@ -174,7 +174,7 @@ class StreamProtocol(HttpToolsProtocol):
         size, steps = len(data), 0
         self._chunks = 0
         while start < size:
-            if self.deaf:
+            if self.ignores_input:
                 self._dropped += size - start
                 if self._dropped > MAX_DROPPED:
                     self.transport.abort()
@@ -275,7 +275,7 @@ class StreamProtocol(HttpToolsProtocol):
             self.expect_100_continue = False  # an answer that version does not know (RFC 9110 section 10.1.1)
         self.expecting = False
         self.in_body = True
-        self.http.serve(self)
+        self.http.on_request(self)
         super().on_headers_complete()
         if self.parser.should_upgrade() and not self._should_upgrade():
             self.cycle.keep_alive = False
@@ -299,7 +299,7 @@ class StreamProtocol(HttpToolsProtocol):
         if self.cycle is None or (self.parser.should_upgrade() and self._should_upgrade()):
             return
         if not self.cycle.keep_alive:
-            self.deaf = True  # RFC 9112 section 9.6
+            self.ignores_input = True  # RFC 9112 section 9.6
         if self.is_answered():
             self._await_request()
 
@@ -328,7 +328,7 @@ class StreamProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         elif self.refusal is not None:
-            tell(self, self.refusal)
+            send_refusal(self, self.refusal)
             return
         else:
             self._await_request()
@@ -340,11 +340,11 @@ class StreamProtocol(HttpToolsProtocol):
 
         What it sends meanwhile does not prolong it, unless that is a request.
         """
-        if self.lingering:
+        if self.refusal_sent:
             return
         partial = self.expecting  # a head had begun while the request before it was served
         self.due = self.loop.time() + (self.limits.head_timeout if partial else self.timeout_keep_alive)
-        self.http.wait(self)
+        self.http.on_idle(self)
 
     # -- streams --------------------------------------------------------------------------------------------
 
@@ -354,7 +354,7 @@ class StreamProtocol(HttpToolsProtocol):
         self.http.leave(self)
         self.cycle = self.active  # type: ignore[assignment]
         self._surplus = 0
-        forget_requests(self)
+        drop_requests(self)
         if not self.transport.is_closing():
             self.flow.resume_reading()  # to hear that the client leaves (W33)
 
@@ -370,7 +370,7 @@ class StreamProtocol(HttpToolsProtocol):
         cycle.message_event.set()
         self.due = 0.0  # also for the rest of a request behind this one, which is dropped (W33)
         self.http.leave(self)
-        forget_requests(self)
+        drop_requests(self)
         self.flow.resume_reading()
         self.flow.resume_writing()
         self.connections.discard(self)

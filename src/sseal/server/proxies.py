@@ -50,12 +50,14 @@ class Proxies:
 
     def __init__(self, app: ASGIApp, trusted: Sequence[str], header: ForwardedHeader = "x-forwarded") -> None:
         self._app = app
-        self._any = "*" in trusted
+        self._any = "*" in trusted  # whoever connects is a proxy
         networks = parse_networks(each for each in trusted if each != "*")
+        # Reads the addresses from the header, the nearest last.
         self._hops = _x_forwarded if header == "x-forwarded" else _forwarded
         self._trusts = lru_cache(maxsize=4096)(lambda address: any(address in network for network in networks))
+        # The other header: it is no use to anybody, and logged.
         self._unheard = b"x-forwarded-for" if header == "x-forwarded" else b"forwarded"
-        self._warned = False
+        self._warned = False  # of the other header, once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import logging
@@ -64,7 +65,7 @@ def serve(settings: Settings) -> None:
     logger.info("stopped")
 
 
-def _work(dumped: dict[str, Any], listener: socket.socket, ready: Callable[[], None]) -> None:
+def _work(dumped: dict[str, object], listener: socket.socket, ready: Callable[[], None]) -> None:
     """Be one of several workers."""
     settings = revive(dumped)
     _log(settings)
@@ -156,7 +157,7 @@ def run(
     *,
     ready: Callable[[], None] | None = None,
     leaving: Callable[[], bool] = lambda: False,
-    protocol: Any = None,
+    protocol: type[asyncio.Protocol] | str | None = None,
     **options: Any,
 ) -> None:
     """Run an ASGI app on uvicorn until SIGTERM or SIGINT; then return, within five seconds.
@@ -219,7 +220,7 @@ def _limits(settings: Settings, hub: Hub) -> HttpLimits:
     )
 
 
-def _protocol(limits: HttpLimits | None = None) -> Any:
+def _protocol(limits: HttpLimits | None = None) -> type[asyncio.Protocol] | str:
     """Return the protocol with bounds and the direct path where it can be had, else uvicorn's own."""
     if importlib.util.find_spec("httptools") is None:
         return "h11"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from ..errors import SsealError
 from .loop import end_at_once
@@ -28,12 +28,12 @@ END_TIMEOUT: Final = 8.0
 """Seconds a worker has to end by itself: drain, the grace of open requests, and some."""
 HEARTBEAT_INTERVAL: Final = 1.0
 """Seconds between two signs of life of a worker."""
-SILENCE: Final = 30.0
+SILENCE_TIMEOUT: Final = 30.0
 """Seconds without one after which a worker is killed; no callback of a healthy event loop takes as long."""
 RESTART_INTERVAL: Final = 1.0
 """Seconds between two replacements of the same worker, so that one that dies at once does not eat the machine."""
 
-Work = Callable[[dict[str, Any], socket.socket, Callable[[], None]], None]
+Work = Callable[[dict[str, object], socket.socket, Callable[[], None]], None]
 """What a worker does, importable by name: settings, the socket, and what to call, in its event loop, when it answers
 requests."""
 
@@ -49,10 +49,10 @@ class _Worker:
     :ivar fault: why it ended, in a sentence, if it said so.
     """
 
-    def __init__(self, work: Work, settings: dict[str, Any], listener: socket.socket) -> None:
-        self.signs: Connection
+    def __init__(self, work: Work, settings: dict[str, object], listener: socket.socket) -> None:
+        self.signs: Connection  # our end of the pipe
         self.signs, told = _context.Pipe(duplex=False)
-        self.started_at = time.monotonic()
+        self.started_at = time.monotonic()  # seconds
         self.silent = 0.0
         self.ready = False
         self.fault = ""
@@ -99,8 +99,9 @@ class _Supervisor:
     def __init__(self, start: Callable[[int], _Worker]) -> None:
         self._start = start
         self.workers: list[_Worker] = []
-        self._signals: list[int] = []
-        self._ending = False
+        self._signals: list[int] = []  # that came and were not obeyed yet
+        self._ending = False  # a signal to end came
+        # A pipe from the signal handler to `watch`.
         self._wake, self._woken = _context.Pipe(duplex=False)
 
     def signalled(self, number: int, frame: FrameType | None) -> None:
@@ -142,9 +143,8 @@ class _Supervisor:
                 if not all(self._replace(index) for index in range(len(self.workers))):
                     return
             now = time.monotonic()
-            self._kill_silent(
-                min(now - looked, 2 * HEARTBEAT_INTERVAL)
-            )  # more is time in which this process did not run itself
+            # More than two intervals is time in which this process itself did not run.
+            self._kill_silent(min(now - looked, 2 * HEARTBEAT_INTERVAL))
             looked = now
             for index, worker in enumerate(self.workers):
                 if not worker.process.is_alive():
@@ -158,8 +158,8 @@ class _Supervisor:
     def _kill_silent(self, passed: float) -> None:
         for worker in self.workers:
             worker.silent = 0.0 if worker.heard() else worker.silent + passed
-            patience = SILENCE if worker.ready else START_TIMEOUT
-            if worker.silent > patience and worker.process.is_alive():
+            timeout = SILENCE_TIMEOUT if worker.ready else START_TIMEOUT
+            if worker.silent > timeout and worker.process.is_alive():
                 logger.error("a worker hangs and is killed", extra={"worker": worker.process.pid})
                 worker.process.kill()
                 worker.process.join(HEARTBEAT_INTERVAL)
@@ -221,7 +221,7 @@ class _Supervisor:
 
 
 def supervise(
-    work: Work, settings: dict[str, Any], listeners: Sequence[socket.socket], *, ready: Callable[[], None]
+    work: Work, settings: dict[str, object], listeners: Sequence[socket.socket], *, ready: Callable[[], None]
 ) -> None:
     """Run ``work`` in a process per socket until SIGTERM or SIGINT; SIGHUP replaces them one by one.
 
@@ -247,7 +247,7 @@ def supervise(
             signal.signal(number, handler)
 
 
-def _run(work: Work, settings: dict[str, Any], listener: socket.socket, told: Connection) -> None:
+def _run(work: Work, settings: dict[str, object], listener: socket.socket, told: Connection) -> None:
     """Be a worker. Signals of the terminal reach the supervisor alone, which ends its workers politely."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

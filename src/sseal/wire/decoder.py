@@ -74,9 +74,10 @@ class Decoder:
         self._max_event = max_event
         self._start: bytes | None = b""  # what came before it was clear whether the stream begins with a BOM
         self._after_cr = False
-        self._line = bytearray()
+        self._line = bytearray()  # the beginning of one that is not complete
         self._id_buffer = last_event_id  # [spec] sticky: the end of a block does not reset it
         self._has_data = False
+        # What the block that is being read has said so far.
         self._data = bytearray()
         self._type = ""
         self._id: str | None = None

@@ -31,8 +31,8 @@ class HostMeter:
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._wall = wall
         self._monotonic = monotonic
-        self._number = 0
-        self._last = self._count()
+        self._number = 0  # of the last reading
+        self._last = self._count()  # its counters
         psutil.cpu_percent(None)  # the first reading only sets the start
 
     def read(self) -> dict[str, object]:

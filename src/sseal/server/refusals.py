@@ -12,7 +12,7 @@ from .uvicorn_internals import STATUS_LINE
 if TYPE_CHECKING:
     from .protocol import StreamProtocol
 
-__all__ = ["forget_requests", "refuse", "tell"]
+__all__ = ["drop_requests", "refuse", "send_refusal"]
 
 READ_TIMEOUT: Final = 2.0
 """Seconds for a client to read why it was refused; closed at once, what it still sends would make that unreadable."""
@@ -21,7 +21,7 @@ READ_TIMEOUT: Final = 2.0
 def refuse(connection: StreamProtocol, refused: Refused) -> None:
     """Take nothing more from this client; tell it why when all it asked before has been answered."""
     connection.http.note(f"refused_{refused.status}", f"a request was refused: {refused.reason}", level=logging.INFO)
-    connection.deaf = True
+    connection.ignores_input = True
     connection.expecting = False
     connection.flow.release()
     broken = connection.cycle if connection.in_body else None  # the request it belongs to has begun
@@ -42,16 +42,16 @@ def refuse(connection: StreamProtocol, refused: Refused) -> None:
         broken.on_response = _nothing
     connection.in_body = False
     if connection.is_answered():
-        tell(connection, refused)
+        send_refusal(connection, refused)
     else:
         connection.refusal = refused
 
 
-def tell(connection: StreamProtocol, refused: Refused) -> None:
+def send_refusal(connection: StreamProtocol, refused: Refused) -> None:
     """Send a refusal, and close when the client has had the time to read it."""
     transport = connection.transport
     transport.write(_answer(refused, connection.server_state.default_headers))
-    connection.lingering = True
+    connection.refusal_sent = True
     connection.due = connection.loop.time() + READ_TIMEOUT
     if transport.can_write_eof():
         transport.write_eof()
@@ -59,7 +59,7 @@ def tell(connection: StreamProtocol, refused: Refused) -> None:
         transport.close()
 
 
-def forget_requests(connection: StreamProtocol) -> None:
+def drop_requests(connection: StreamProtocol) -> None:
     """Let go of what waits, and of the cycles of references that it is in with its connection."""
     for cycle, _ in connection.pipeline:
         cycle.on_response = _nothing
