@@ -143,8 +143,8 @@ async def test_a_slowed_login_waits_in_real_time(make_desk: Desk) -> None:
 BAD = {"authorization": f"Bearer {token()[:-8]}AAAAAAAA"}
 ENDPOINTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "stream": ("GET", "/events", {**BAD, "accept": "application/json"}, ...),
-    "ticket": ("GET", "/events?ticket=" + "a" * 26, {"accept": "text/event-stream, */*"}, ...),
-    "path": ("GET", "/events/" + "a" * 26, {"accept": "text/event-stream, */*"}, ...),
+    "ticket": ("GET", "/events?ticket=" + "a" * 26, {"accept": "text/event-stream, application/problem+json"}, ...),
+    "path": ("GET", "/events/" + "a" * 26, {"accept": "text/event-stream, application/problem+json"}, ...),
     "publish": ("POST", "/events", BAD, {"topic": "a", "data": 1}),
     "notify": ("POST", "/notifications", BAD, {"targetUserId": "a", "message": 1}),
     "mint": ("POST", "/auth/sse", BAD, {}),

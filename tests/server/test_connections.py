@@ -101,6 +101,7 @@ def test_without_descriptors_it_is_logged_and_survived(loop: str, tmp_path: Path
             patch.setenv(name, value)
         with serving(tmp_path, time_unit) as server:
             pid = server.process.pid
+            assert call(f"{server.url}/readyz")[0] == 200  # with the first connection it learns how many it may have
             soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             used = max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()) + 1
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, hard))

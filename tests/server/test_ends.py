@@ -82,8 +82,11 @@ def test_a_stream_that_is_old_enough_is_told_to_come_back(tmp_path: Path, time_u
     with serving(tmp_path, time_unit, "--set", f"max_stream_age={age}", **UNBOUND) as server:
         with readers(server, 20) as streams:
             for stream in streams:
-                _, _, bye = to_end(stream).rpartition(b"event: bye\ndata: ")
-                assert json.loads(bye.split(b"\n")[0]) == {"reason": "max_age", "reconnect": True}
+                _, _, bye = to_end(stream).rpartition(b"event: bye\nretry: ")
+                assert json.loads(bye.split(b"\n")[1].removeprefix(b"data: ")) == {
+                    "reason": "max_age",
+                    "reconnect": True,
+                }
         with readers(server, 1):
             pass
         assert len(set(ended(server, "max_age"))) > 1

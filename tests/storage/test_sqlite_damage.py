@@ -84,7 +84,7 @@ async def test_a_hub_whose_file_was_cut_short_is_cut_off(
         assert statuses["/admin/connections"] in (200, 503)  # it may be known without the file
     last = await stream.rest()
     assert last[-1].json == {"reason": "cut_off", "reconnect": True}
-    refused = open_stream(hub.asgi, "/events", admin())
+    refused = open_stream(hub.asgi, "/events", {**admin(), "accept": "text/event-stream, application/problem+json"})
     assert (await refused.refused()).status == 503
     assert not [
         record for record in caplog.records if record.levelno >= logging.ERROR and "request failed" in record.msg
