@@ -30,10 +30,10 @@ def opened(server: Running, token: str) -> tuple[socket.socket, str]:
     head = f"GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n\r\n"
     stream.sendall(head.encode())
     text = b""
-    while not (b"event: auth\ndata: " in text and text.rstrip(b"\r").endswith(b"\n")):
+    while not (b"\ndata: " in text and text.rstrip(b"\r").endswith(b"\n")):
         text += (piece := stream.recv(65536))
         assert piece, text
-    data = text.partition(b"event: auth\ndata: ")[2].partition(b"\n")[0]
+    data = text.partition(b"\ndata: ")[2].partition(b"\n")[0]
     return stream, json.loads(data)["connection"].partition(".")[0]
 
 

@@ -100,7 +100,7 @@ _STREAM: Final = Success(
     description="An event stream that does not end by itself. A client that only takes `text/event-stream` gets a "
     "refusal for now in this form too: `retry:` and a `bye`.",
     media="text/event-stream",
-    example="retry: 3000\n\nid: k3v9x0aa-42\nevent: auth\n"
+    example="id: k3v9x0aa-42\nevent: auth\nretry: 3000\n"
     'data: {"session":"valid","connection":"hub0node.abcdefghijklmnop","subject":"alice",'
     '"topics":["user/alice"],"expires_at":1800000000}\n\n'
     'id: k3v9x0aa-43\nevent: note\ntopic: user/alice\ndata: {"n":1}\n\n',
