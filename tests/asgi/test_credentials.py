@@ -12,6 +12,7 @@ from asgi.conftest import HubFixture, MakeHubFixture
 from asgi.driver import ADMIN, SAME, STREAM, T0, bearer, token
 from sseal import Identity
 from sseal.auth.credential import AuthMethod
+from sseal.errors import CredentialMissing
 from sseal.telemetry import redaction
 
 AUTH_METHODS: tuple[AuthMethod, ...] = ("bearer", "ticket", "resume", "cookie", "query", "custom")
@@ -338,6 +339,17 @@ async def test_an_own_way_that_answers_nonsense_is_a_fault_of_the_app(make_fixtu
     fixture = await make_fixture(authenticate=nonsense)
     assert (await fixture.stream("/events").refused()).status == 500
     assert (await fixture.ask("POST", "/auth/sse")).status == 500
+
+
+async def test_an_app_may_raise_that_it_knows_nobody(make_fixture: MakeHubFixture) -> None:
+    """That is what returning None says: 401, unless the client asked to be nobody (W16)."""
+
+    async def nobody(connection: Any) -> Identity:
+        raise CredentialMissing
+
+    fixture = await make_fixture(authenticate=nobody, public_topics=("news/**",))
+    assert (await fixture.stream("/events").refused()).json["code"] == "credential_missing"
+    assert await fixture.try_stream("/events?anonymous=1&topic=news/a") == 200
 
 
 async def test_an_own_identity_is_subject_to_time_and_revocation(make_fixture: MakeHubFixture) -> None:

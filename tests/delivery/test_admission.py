@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -159,3 +160,39 @@ async def test_a_resumed_stream_ends_if_its_family_is_at_another_node() -> None:
             await world.admission.open(REQUEST, Caller(identity, resumed).authenticate)
         assert nothing_is_held(world)
         assert world.node.stats.closed == {"superseded": 1}
+
+
+@pytest.mark.parametrize(
+    ("reason", "types", "reconnect"),
+    [
+        (reasons.REPLACED, ["auth", "bye"], False),
+        (reasons.REVOKED, ["auth", "auth", "bye"], False),
+        (reasons.MAX_AGE, ["auth", "bye"], True),
+        (reasons.EXPIRED, ["auth", "auth"], None),
+    ],
+    ids=str,
+)
+async def test_a_stream_that_is_closed_while_it_opens_is_told_why(
+    reason: reasons.CloseReason, types: list[str], reconnect: bool | None
+) -> None:
+    """Cut off without a word, its EventSource would come back though it must not (W37, W45)."""
+    async with NodeHarness() as harness:
+        reader = await harness.read("a", attach=False)
+        harness.node.close(reader.connection, reason)
+        harness.attach(reader)
+        assert [event.type for event in reader.events] == types
+        if reconnect is not None:
+            assert json.loads(reader.events[-1].data) == {"reason": reason.name, "reconnect": reconnect}
+        assert (reader.sink.closed, reader.sink.aborted) == (True, False)
+        await harness.publish("a", "secret")
+        await harness.settle()
+        assert reader.data == []
+
+
+async def test_a_stream_that_is_cut_while_it_opens_hears_nothing() -> None:
+    """As a network would do it."""
+    async with NodeHarness() as harness:
+        reader = await harness.read("a", attach=False)
+        harness.node.close(reader.connection, reasons.CUT)
+        harness.attach(reader)
+        assert (reader.sink.closed, reader.sink.aborted) == (False, True)

@@ -217,8 +217,11 @@ class Authenticator:
         return identity
 
     async def _custom(self, request: HubRequest) -> Identity | None:
-        """Ask the app, which vouches anew with each request."""
-        identity = None if self._authenticate is None else await self._authenticate(HTTPConnection(request.scope))
+        """Ask the app, which vouches anew with each request; it may also raise that there is nothing it knows."""
+        try:
+            identity = None if self._authenticate is None else await self._authenticate(HTTPConnection(request.scope))
+        except CredentialMissing:
+            return None
         if identity is None:
             return None
         if not isinstance(identity, Identity):

@@ -13,7 +13,7 @@ from ..delivery.node import Node
 from ..delivery.throttling import Throttling
 from ..errors import Forbidden, InvalidInput, TooLarge
 from ..limits import Limits
-from ..publisher import EventBody, body_to_draft, publication
+from ..publisher import EventBody, body_to_publication, publication
 from ..storage import Publication
 from ..topics import MAX_TOPIC_LENGTH, user_topic
 from .authentication import Authenticator
@@ -64,7 +64,7 @@ class PublishEndpoints:
         if len(items) > self._limits.batch:
             raise TooLarge("body", f"holds {len(items)} events, at most {self._limits.batch} are allowed")
         publications = [
-            body_to_draft(
+            body_to_publication(
                 item,
                 scope=(identity.issuer, str(identity.subject)),
                 admin=identity.grants.admin,

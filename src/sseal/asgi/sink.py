@@ -78,6 +78,8 @@ class PlainSink:
     async def run(self, receive: Receive, send: Send) -> None:
         """Hand over bytes until the stream is closed or the client has gone. Call it once, after the head."""
         self._task = asyncio.current_task()
+        if self._closing:  # before it began
+            asyncio.get_running_loop().call_later(self._owner.close_timeout, self.abort)
         listener = asyncio.create_task(self._listen(receive))
         try:
             await self._send_chunks(send)

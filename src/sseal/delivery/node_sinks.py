@@ -34,7 +34,7 @@ class NodeSinks:
     def attach(self, connection: Connection, sink: Sink) -> None:
         """Give a registered stream the sink that holds its head and first events, and let it read."""
         if connection.state is State.CLOSED:
-            sink.abort()
+            self._streams.end_unbegun(connection, sink)
             return
         connection.attach(sink)
         self._replay.read_on(connection)

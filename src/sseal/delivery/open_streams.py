@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ..clock import Clock
 from ..stream import reasons
-from ..stream.connection import HIGH_WATER, Connection
+from ..stream.connection import HIGH_WATER, Connection, Sink
 from ..stream.reasons import CloseReason
 from ..stream.states import State
 from . import control_events
@@ -96,8 +96,19 @@ class OpenStreams:
             return
         sink = connection.sink
         self.unregister(connection, reason)
-        if sink is None:
-            return
+        if sink is not None:
+            self._end(connection, sink, reason, retry_ms)
+
+    def end_unbegun(self, connection: Connection, sink: Sink) -> None:
+        """End a stream that was closed before it had this sink: its client is told as any other, or would come back."""
+        reason = connection.closed_by
+        if reason is None:
+            sink.abort()
+        else:
+            self._end(connection, sink, reason, jittered(self._retry_ms))
+
+    def _end(self, connection: Connection, sink: Sink, reason: CloseReason, retry_ms: int | None) -> None:
+        """Write the events with which a stream ends, and close its sink."""
         if reason in (reasons.CUT, reasons.STALLED):
             sink.abort()
             return

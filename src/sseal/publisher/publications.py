@@ -15,7 +15,7 @@ from ..limits import Limits
 from ..storage import IdempotencyKey, Publication
 from ..topics import MAX_TOPIC_LENGTH, check_topic
 
-__all__ = ["TOPIC_SCHEMA", "EventBody", "TopicText", "body_to_draft", "publication"]
+__all__ = ["TOPIC_SCHEMA", "EventBody", "TopicText", "body_to_publication", "publication"]
 
 RETRY_RANGE: Final = (500, 60_000)
 """Milliseconds a publisher may send its readers away for (W19)."""
@@ -107,10 +107,10 @@ def publication(
     )
 
 
-def body_to_draft(
+def body_to_publication(
     body: EventBody, *, scope: tuple[str, str], admin: bool, limits: Limits, field: str = ""
 ) -> Publication:
-    """Make a draft of one event of ``POST /events``.
+    """Make a publication of one event of ``POST /events``.
 
     :raises InvalidInput: names the field.
     :raises Forbidden: ``retry`` without the admin grant.

@@ -59,7 +59,7 @@ class _Plan:
         self._claimed: Claims = {}  # keys claimed in this one
 
     def take(self, publications: Sequence[Publication]) -> list[int] | Conflict:
-        """Give the drafts of one caller their offsets, unless one of their keys was used for something else."""
+        """Give the publications of one caller their offsets, unless one of their keys was used for something else."""
         claimed: Claims = {}
         offsets: list[int] = []
         fresh: list[EventRow] = []

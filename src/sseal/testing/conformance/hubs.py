@@ -60,7 +60,7 @@ class Hub:
         await eventually(lambda: offset in offsets(self.recorder.entries), "an entry is handed out")
 
     async def publish(self, *publications: Publication) -> list[int]:
-        """Publish, and see that there is one offset for each draft.
+        """Publish, and see that there is one offset for each publication.
 
         A log that is busy has appended nothing, and is asked again: it may be that the machine has much else to do.
         """

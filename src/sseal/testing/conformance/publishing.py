@@ -16,7 +16,7 @@ ODD_TEXTS = ("", "plain", "two\nlines", "a\r\nb\rc", "\0", "é 𝄞 \u2028", '{"
 
 @broker_check()
 async def offsets_are_returned_in_order(fixture: ConformanceFixture) -> None:
-    """Each publish returns offsets above all before, a batch in the order of its drafts."""
+    """Each publish returns offsets above all before, a batch in the order of its publications."""
     one = await hub(fixture, "a", "b")
     equal(one.broker.head, 0, "head of an empty log")
     equal(await one.broker.newest(), 0, "newest() of an empty log")
@@ -91,7 +91,7 @@ async def a_batch_is_all_or_nothing(fixture: ConformanceFixture) -> None:
     for at in range(3):
         batch = [publication("b", "never"), keyed("fresh", "never", topic="b")]
         batch.insert(at, keyed("old", "2"))
-        with refused(Conflict, f"a batch whose draft {at} conflicts"):
+        with refused(Conflict, f"a batch whose publication {at} conflicts"):
             await hubs[-1].publish(*batch)
     equal(await hubs[0].broker.newest(), first, "newest() after refused batches")
     (fresh,) = await hubs[0].publish(keyed("fresh", "other content", topic="b"))

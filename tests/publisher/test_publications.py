@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sseal.asgi.decoding import decode
 from sseal.errors import Forbidden, InvalidInput, TooLarge
 from sseal.limits import Limits
-from sseal.publisher import EventBody, body_to_draft, publication
+from sseal.publisher import EventBody, body_to_publication, publication
 
 LIMITS = Limits()
 EVENT = msgspec.json.Decoder(EventBody)
@@ -29,7 +29,7 @@ JSON = st.recursive(
 def make(body: Any, *, admin: bool = False, scope: str = "alice") -> Any:
     """Read one JSON body."""
     event = decode(msgspec.json.encode(body), EVENT)
-    return body_to_draft(event, scope=("iss", scope), admin=admin, limits=LIMITS)
+    return body_to_publication(event, scope=("iss", scope), admin=admin, limits=LIMITS)
 
 
 @pytest.mark.parametrize(
